@@ -1,0 +1,129 @@
+"""What is remembered of runs, as rows. The edge that stores them is `nixmill.edge.database`."""
+
+import hashlib
+
+import msgspec
+
+from nixmill.core.evaluation import (
+    Attribute,
+    EvalError,
+    EvaluationRequest,
+    ExpressionTarget,
+    FileTarget,
+    FlakeTarget,
+    Target,
+)
+from nixmill.core.outcome import Outcome
+from nixmill.core.run_event import Change, Verdict, Work
+from nixmill.nix.attr_path import AttrPath
+from nixmill.nix.store_path import StorePath
+
+
+class RunRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A run. `ended_at` is None while it goes on, or for ever where it was killed."""
+
+    number: int = 0
+    project: str
+    checkout: str
+    commit: str
+    tree_hash: str
+    targets: tuple[str, ...]
+    base_commit: str = ""
+    process: int
+    """Id of the process that owns the run."""
+    started_at: float
+    ended_at: float | None = None
+    verdict: Verdict | None = None
+    sentence: str = ""
+
+
+class RunEndRow(msgspec.Struct, frozen=True, kw_only=True):
+    """The end of a run."""
+
+    number: int
+    ended_at: float
+    verdict: Verdict
+    sentence: str
+
+
+class EvaluationRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A complete evaluation: every attribute and every error of one tree under one identity."""
+
+    key: str
+    """Digest of tree hash, targets, settings, evaluator: what makes two evaluations equal."""
+    run: int
+    tree_hash: str
+    commit: str
+    seconds: float
+    attributes: tuple[Attribute, ...]
+    errors: tuple[EvalError, ...]
+    outcomes: dict[AttrPath, tuple[Outcome, int]] = {}
+    """Latest outcome of each attribute under this evaluation and the run that found it; empty until builds ended."""
+
+
+class AttributeRow(msgspec.Struct, frozen=True, kw_only=True):
+    """The outcome of an attribute in a run."""
+
+    run: int
+    evaluation: str
+    """Key of the evaluation it belongs to."""
+    path: AttrPath
+    drv_path: StorePath
+    outcome: Outcome
+    change: Change
+    how: str
+    culprit: StorePath | None = None
+    seconds: float = 0.0
+
+
+class AttemptRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One try at a build or a fetch. Recorded when it starts (`outcome` None) and again when it has ended."""
+
+    number: int
+    run: int
+    drv_path: StorePath
+    name: str
+    """The derivation's name without its version: what estimates are keyed by (`nixmill.core.estimate.stem`)."""
+    system: str
+    work: Work
+    machine: str
+    started_at: float
+    seconds: float = 0.0
+    outcome: Outcome | None = None
+    message: str = ""
+    exit_status: int | None = None
+    log: str = ""
+    output_bytes: int = 0
+
+
+class PastBuild(msgspec.Struct, frozen=True, kw_only=True):
+    """The newest ended attempts at one derivation on this machine."""
+
+    drv_path: StorePath
+    last_outcome: Outcome
+    last_run: int
+    last_attempt: int
+    last_at: float
+    failed_in_run: int | None = None
+    """The newest run in which it failed by its own fault; None where it was good since."""
+
+
+def evaluation_key(tree_hash: str, request: EvaluationRequest, evaluator: str, place: str) -> str:
+    """Return the identity of an evaluation: equal keys mean equal records.
+
+    `place` is what else decides the records: the store directory, the project's name, the subdirectory.
+    Limits (workers, memory, time) do not belong to it. Targets name the tree by path; the hash stands for it instead.
+    """
+    targets = [_without_place(target) for target in request.targets]
+    parts = (tree_hash, targets, msgspec.to_builtins(request.settings), evaluator, place)
+    return hashlib.sha256(msgspec.json.encode(parts)).hexdigest()[:32]
+
+
+def _without_place(target: Target) -> tuple[str, str, AttrPath]:
+    match target:
+        case FlakeTarget():
+            return "flake", "", target.attr
+        case FileTarget():
+            return "file", target.file.removeprefix(target.tree_path), target.attr
+        case ExpressionTarget():
+            return "expression", target.text.replace(target.tree_path, ""), target.attr

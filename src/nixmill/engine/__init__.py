@@ -1,0 +1,1 @@
+"""Carries the data through: decisions from `core`, effects through `doors`."""

@@ -1,0 +1,1 @@
+"""Nix's formats and its daemon's worker protocol. Pure; knows nothing of CI."""
