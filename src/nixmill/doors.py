@@ -12,8 +12,8 @@ from typing import Protocol
 import msgspec
 
 from nixmill.core.evaluation import EvalRecord, EvaluationRequest
-from nixmill.core.history import AttemptRow, EvaluationRow, PastBuild, RunRow
-from nixmill.core.source import Tree, TreeRequest
+from nixmill.core.history import AttemptRow, AttributeRow, EvaluationRow, Keep, PastBuild, Pruned, Row, RunRow
+from nixmill.core.source import NoBase, Tree, TreeRequest
 from nixmill.nix.build_result import BuildResult
 from nixmill.nix.derivation import Derivation
 from nixmill.nix.path_info import PathInfo
@@ -59,8 +59,11 @@ class Source(Protocol):
     async def tree(self, request: TreeRequest) -> Tree:
         """Materialise what is to be tested; raise `InputError` where the request makes no sense."""
 
-    async def base(self, tree: Tree, wanted: str | None) -> Tree | None:
+    async def base(self, tree: Tree, wanted: str | None) -> Tree | NoBase:
         """Return the base tree: that of commit `wanted`, else of the merge base with the default branch."""
+
+    async def read(self, tree: Tree, path: str) -> str | None:
+        """Return the text of a file of the tree (`path` relative to its top); None where there is none."""
 
     async def release(self, tree: Tree) -> None:
         """Say that a tree's files are no longer needed."""
@@ -72,11 +75,11 @@ class Evaluator(Protocol):
     async def identity(self) -> str:
         """Return name and version, such as `nix repl 2.8.0`: part of what makes evaluations equal."""
 
-    def evaluate(self, request: EvaluationRequest) -> AsyncIterator[EvalRecord]:
-        """Yield records as they are made; `EvaluationEnded` last; raise `EvaluationFailedError` for the whole.
+    def evaluate(self, request: EvaluationRequest) -> AsyncIterator[Sequence[EvalRecord]]:
+        """Yield records as they are made, those that are there at once together; `EvaluationEnded` is the very last.
 
-        A derivation stays alive at least until the iterator is asked for the record after it,
-        so leasing each derivation before going on is safe against a collection.
+        Raises `EvaluationFailedError` where the evaluation as a whole fails. The derivations of a group stay alive at
+        least until the iterator is asked for the next group: leasing them before going on is safe against a collection.
         """
 
 
@@ -109,7 +112,10 @@ class Store(Protocol):
         """Ask what realising all outputs of these derivations would need."""
 
     async def derivations(self, drv_paths: Collection[StorePath]) -> dict[StorePath, Derivation]:
-        """Read derivations; those that are not there are left out."""
+        """Read what plans need of derivations: outputs, inputs, system, features; those not there are left out."""
+
+    async def full_derivation(self, drv_path: StorePath) -> Derivation | None:
+        """Read one derivation with its arguments and environment; None where it is not there."""
 
     async def path_infos(self, paths: Collection[StorePath]) -> dict[StorePath, PathInfo]:
         """Return size, references and so on of those that are valid."""
@@ -163,23 +169,36 @@ class LogSink(Protocol):
     """An open log of one attempt."""
 
     def write(self, line: str) -> None:
-        """Append a line; never blocks on the disk."""
+        """Append a line; never blocks on the disk.
+
+        Where the disk cannot follow, lines are left out and the log says how many.
+        """
 
     async def close(self) -> None:
-        """Return once everything written is on disk."""
+        """Return once everything written is in the file; raise `DoorError` where some of it could not be.
+
+        What was closed survives the death of this process, not a power cut: logs are not synced one by one.
+        """
 
 
 class Logs(Protocol):
     """Logs of attempts: written once, never overwritten, readable while they grow."""
 
     def open(self, attempt: int) -> LogSink:
-        """Start the log of an attempt; the file appears with the first line."""
+        """Start the log of an attempt; the file appears with the first line.
+
+        Raises `DoorError` where that attempt has a log already.
+        """
 
     def location(self, attempt: int) -> str:
         """Return the path of the log file, whether or not it exists yet."""
 
     def read(self, attempt: int, offset: int = 0, limit: int | None = None) -> AsyncIterator[bytes]:
-        """Yield the text from byte `offset` on, at most `limit` bytes; nothing where there is no log."""
+        """Yield the text from byte `offset` on, at most `limit` bytes; nothing where there is no log.
+
+        Text as it was written, lines ending in a line feed, in UTF-8. Of a log that is being written
+        in this process, all lines written so far; of another's, those that reached its file.
+        """
 
 
 class History(Protocol):
@@ -188,8 +207,11 @@ class History(Protocol):
     async def start_run(self, row: RunRow) -> int:
         """Record a run that begins; return its number (1, 2, … on this machine)."""
 
-    async def record(self, rows: Sequence[msgspec.Struct]) -> None:
-        """Record rows of `nixmill.core.history` (not `RunRow`) in one transaction."""
+    async def record(self, rows: Sequence[Row]) -> None:
+        """Record rows in one transaction: all of them, or none and a `DoorError`.
+
+        The run they belong to must have been started. An `AttributeRow` may come before its `EvaluationRow`.
+        """
 
     async def past_builds(
         self, drv_paths: Collection[StorePath], names: Collection[str]
@@ -200,10 +222,32 @@ class History(Protocol):
         """Return a complete evaluation recorded under this identity, with its attributes, errors and outcomes."""
 
     async def next_attempts(self, count: int) -> int:
-        """Reserve `count` attempt numbers; return the first."""
+        """Reserve `count` attempt numbers; return the first. A number is never given twice, pruned or not."""
 
     async def run(self, number: int | None) -> tuple[RunRow, Sequence[AttemptRow]] | None:
         """Return run `number` (None: the latest) and its attempts."""
+
+
+class Archive(Protocol):
+    """The history as a whole, for those who list it and look after it."""
+
+    async def runs(self, limit: int, before: int | None = None) -> Sequence[RunRow]:
+        """Return at most `limit` runs, the newest first; only those with a number below `before`."""
+
+    async def attributes(self, run: int) -> Sequence[AttributeRow]:
+        """Return the outcomes that a run recorded, in the order of their paths."""
+
+    async def crashed_runs(self) -> Sequence[RunRow]:
+        """Return runs that never ended and whose process is gone: they were killed."""
+
+    async def prune(self, keep: Keep, *, dry_run: bool = False) -> Pruned:
+        """Forget ended and killed runs that `keep` does not keep, in many short transactions.
+
+        Delete the logs that a dry run names first: a log without its row would stay for ever.
+        """
+
+    async def check(self) -> Sequence[str]:
+        """Return what is wrong with the database, in sentences; empty where it is sound. Reads all of it."""
 
 
 Opener = Callable[[], AbstractAsyncContextManager[Store]]

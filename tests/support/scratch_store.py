@@ -38,7 +38,7 @@ class ScratchStore:
 @contextlib.contextmanager
 def scratch_store(configuration: str = CONFIGURATION) -> Iterator[ScratchStore]:
     """Make a store; remove it, read-only files included, at the end. The path is short: sockets allow 108 bytes."""
-    root = Path(tempfile.mkdtemp(prefix="nm", dir="/tmp"))  # noqa: S108 - a short path is the point
+    root = Path(tempfile.mkdtemp(prefix="nm", dir="/tmp"))
     try:
         (root / "home").mkdir()
         yield ScratchStore(root, _environment(root, configuration))

@@ -1,6 +1,8 @@
 """What is remembered of runs, as rows. The edge that stores them is `nixmill.edge.database`."""
 
 import hashlib
+from collections.abc import Iterable
+from typing import NamedTuple
 
 import msgspec
 
@@ -13,7 +15,7 @@ from nixmill.core.evaluation import (
     FlakeTarget,
     Target,
 )
-from nixmill.core.outcome import Outcome
+from nixmill.core.outcome import MEANING, Outcome
 from nixmill.core.run_event import Change, Verdict, Work
 from nixmill.nix.attr_path import AttrPath
 from nixmill.nix.store_path import StorePath
@@ -47,18 +49,25 @@ class RunEndRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EvaluationRow(msgspec.Struct, frozen=True, kw_only=True):
-    """A complete evaluation: every attribute and every error of one tree under one identity."""
+    """A complete evaluation: every attribute and every error of one tree under one identity.
+
+    Recorded under a key that is known already it replaces what was known, outcomes excepted.
+    """
 
     key: str
     """Digest of tree hash, targets, settings, evaluator: what makes two evaluations equal."""
     run: int
+    """The run that recorded it; read back as 0 where that run was pruned."""
     tree_hash: str
     commit: str
     seconds: float
     attributes: tuple[Attribute, ...]
     errors: tuple[EvalError, ...]
     outcomes: dict[AttrPath, tuple[Outcome, int]] = {}
-    """Latest outcome of each attribute under this evaluation and the run that found it; empty until builds ended."""
+    """Latest outcome of each attribute under this evaluation and the run that found it; empty until builds ended.
+
+    Only read, never recorded: they come from `AttributeRow`s.
+    """
 
 
 class AttributeRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -105,7 +114,68 @@ class PastBuild(msgspec.Struct, frozen=True, kw_only=True):
     last_attempt: int
     last_at: float
     failed_in_run: int | None = None
-    """The newest run in which it failed by its own fault; None where it was good since."""
+    """The newest run with a failure that enters failure memory (semantics §6); None where it was good since."""
+
+
+Row = RunEndRow | EvaluationRow | AttributeRow | AttemptRow
+"""What a run records as it goes; of equal identity the last one wins."""
+
+
+class EndedAttempt(NamedTuple):
+    """The part of an ended attempt that `past_builds` needs."""
+
+    drv_path: StorePath
+    number: int
+    run: int
+    ended_at: float
+    outcome: Outcome
+
+
+def past_builds(attempts: Iterable[EndedAttempt]) -> dict[StorePath, PastBuild]:
+    """Return what ended attempts, given in the order of their numbers, say of their derivations."""
+    newest: dict[StorePath, EndedAttempt] = {}
+    failed: dict[StorePath, int] = {}
+    for attempt in attempts:
+        newest[attempt.drv_path] = attempt
+        if attempt.outcome is Outcome.SUCCEEDED:
+            failed.pop(attempt.drv_path, None)
+        elif MEANING[attempt.outcome].remembered:
+            failed[attempt.drv_path] = attempt.run
+    return {drv_path: _past_build(attempt, failed.get(drv_path)) for drv_path, attempt in newest.items()}
+
+
+def _past_build(newest: EndedAttempt, failed_in_run: int | None) -> PastBuild:
+    return PastBuild(
+        drv_path=newest.drv_path,
+        last_outcome=newest.outcome,
+        last_run=newest.run,
+        last_attempt=newest.number,
+        last_at=newest.ended_at,
+        failed_in_run=failed_in_run,
+    )
+
+
+class Keep(msgspec.Struct, frozen=True, kw_only=True):
+    """Which ended runs stay: the newest `runs` of them, and all that began in the last `days` days."""
+
+    runs: int
+    days: float
+
+
+class Pruned(msgspec.Struct, frozen=True, kw_only=True):
+    """What a pruning removed, or would remove."""
+
+    runs: tuple[int, ...]
+    attempts: tuple[int, ...]
+    """Numbers of their attempts: the logs that can go with them."""
+    evaluations: int
+
+
+def runs_to_prune(runs: Iterable[tuple[int, float]], keep: Keep, now: float) -> list[int]:
+    """Return which ended runs, given as (number, start), go; the oldest first, as a pruning may be broken off."""
+    newest_first = sorted(runs, reverse=True)
+    youngest_to_go = now - keep.days * 86_400
+    return sorted(number for number, started_at in newest_first[keep.runs :] if started_at < youngest_to_go)
 
 
 def evaluation_key(tree_hash: str, request: EvaluationRequest, evaluator: str, place: str) -> str:

@@ -68,6 +68,13 @@ class BaseCompared(msgspec.Struct, frozen=True, kw_only=True, tag="base compared
     """Taken from history instead of evaluated."""
 
 
+class AttributesRemoved(msgspec.Struct, frozen=True, kw_only=True, tag="attributes removed"):
+    """What the base has and the tree has not; told once, when both evaluations are complete."""
+
+    removed: tuple[tuple[AttrPath, AttrPath | None, AttrPath | None], ...]
+    """(path, the new attribute with the same derivation, the evaluation error that hides it)."""
+
+
 class AttributeFound(msgspec.Struct, frozen=True, kw_only=True, tag="attribute found"):
     """An attribute was evaluated and leased."""
 
@@ -78,6 +85,8 @@ class AttributeErred(msgspec.Struct, frozen=True, kw_only=True, tag="attribute e
     """An attribute did not evaluate."""
 
     error: EvalError
+    change: Change = Change.UNKNOWN
+    """`SAME` where it did not evaluate on the base either."""
 
 
 class ImportedFromDerivation(msgspec.Struct, frozen=True, kw_only=True, tag="imported from derivation"):
@@ -186,6 +195,8 @@ class AttributeSettled(msgspec.Struct, frozen=True, kw_only=True, tag="attribute
     culprit: StorePath | None
     """The derivation at fault where it is not the attribute's own."""
     seconds: float
+    culprit_outcome: Outcome | None = None
+    """How the derivation at fault ended: what the attribute's failure counts as in the verdict."""
 
 
 class Verdict(StrEnum):
@@ -224,6 +235,7 @@ RunEvent = (
     RunStarted
     | Noticed
     | BaseCompared
+    | AttributesRemoved
     | AttributeFound
     | AttributeErred
     | ImportedFromDerivation

@@ -1,0 +1,5 @@
+"""`python -m nixmill` is `nixmill`."""
+
+from nixmill.app import main
+
+main()

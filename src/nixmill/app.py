@@ -1,0 +1,154 @@
+"""The only place that joins doors to edges. Nothing imports it; `nixmill` on the command line starts here."""
+
+import asyncio
+import contextlib
+import importlib
+import os
+import sys
+from collections.abc import AsyncIterator, Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nixmill.cli.main import run_command_line
+from nixmill.cli.wiring import StoreChoice
+from nixmill.core.errors import InputError
+from nixmill.core.installation import NixInstallation
+from nixmill.core.machine import LOCAL, Machine, MachinesError, parse
+from nixmill.doors import Builder, Evaluator, Logs, Source
+from nixmill.edge.daemon import DaemonBuilder, DaemonSettings, open_store
+from nixmill.edge.daemon.remote import RemoteBuilder
+from nixmill.edge.daemon.settings import install_hook
+from nixmill.edge.evaluator.choose import choose_evaluator
+from nixmill.edge.git import GitSource
+from nixmill.edge.git_command import git_environment
+from nixmill.edge.log_files import LogFiles
+from nixmill.edge.nix_installation import find_installation
+from nixmill.edge.private_files import make_directory
+from nixmill.edge.substituters import probe
+from nixmill.edge.system_clock import SystemClock
+from nixmill.engine.request import RunDoors
+from nixmill.nix.store_path import DEFAULT_STORE_DIR
+
+if TYPE_CHECKING:
+    from nixmill.edge.database.history import SqlHistory
+
+
+class App:
+    """Implements `Wiring`: opens edges on demand, so that a command pays only for what it uses."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        """Find our own directories as the XDG base directory specification says; make nothing yet."""
+        home = Path(environ.get("HOME") or "/")
+        self._environ = git_environment(environ)
+        self._state = Path(environ.get("XDG_STATE_HOME") or home / ".local/state") / "nixmill"
+        self._cache = Path(environ.get("XDG_CACHE_HOME") or home / ".cache") / "nixmill"
+        self._installation: NixInstallation | None = None
+
+    async def installation(self) -> NixInstallation:
+        """Return the Nix that runs use, looked for once."""
+        if self._installation is None:
+            self._installation = await find_installation(self._environ)
+        return self._installation
+
+    @contextlib.asynccontextmanager
+    async def open_run(self, choice: StoreChoice, notice: Callable[[str], None]) -> AsyncIterator[RunDoors]:
+        """Open everything a run needs; what was leased is free again when it closes."""
+        importing = asyncio.create_task(asyncio.to_thread(importlib.import_module, "nixmill.edge.database.history"))
+        nix = await self.installation()
+        settings = await self._daemon_settings(nix, notice)
+        machines = (_this_machine(nix, choice), *_other_machines(nix, choice))
+        async with contextlib.AsyncExitStack() as stack:
+            store = await stack.enter_async_context(open_store(choice.store, settings))
+            builders: dict[str, Builder] = {LOCAL: DaemonBuilder(store)}
+            for machine in machines[1:]:
+                remote = RemoteBuilder(store, machine.address, settings)
+                stack.push_async_callback(remote.aclose)
+                builders[machine.address] = remote
+            await importing
+            logs = self._logs()
+            stack.push_async_callback(logs.close)
+            yield RunDoors(
+                clock=SystemClock(),
+                source=self.source(),
+                evaluator=self._evaluator(choice, nix),
+                store=store,
+                machines=machines,
+                builders=builders,
+                logs=logs,
+                history=await stack.enter_async_context(self.open_history()),
+                may_fetch=bool(settings.substituters),
+            )
+
+    @contextlib.asynccontextmanager
+    async def open_history(self) -> AsyncIterator["SqlHistory"]:
+        """Open the history of this machine's runs."""
+        from nixmill.edge.database.history import open_history  # noqa: PLC0415 - importing it costs 0.2 s
+
+        make_directory(self._state)
+        async with open_history(self._state / "history.sqlite") as history:
+            yield history
+
+    def logs(self) -> Logs:
+        """Return the logs of this machine's attempts."""
+        return self._logs()
+
+    def source(self) -> Source:
+        """Return the source of checkouts."""
+        return GitSource(self._cache)
+
+    def cores(self) -> int:
+        """Return how many processors this process may use."""
+        return len(os.sched_getaffinity(0))
+
+    def place(self) -> str:
+        """Return the store directory, which is part of an evaluation's identity."""
+        return self._environ.get("NIX_STORE_DIR", DEFAULT_STORE_DIR)
+
+    def _logs(self) -> LogFiles:
+        return LogFiles(self._state / "logs")
+
+    def _evaluator(self, choice: StoreChoice, nix: NixInstallation) -> Evaluator:
+        return choose_evaluator(choice.evaluator, self._environ, nix.program)
+
+    async def _daemon_settings(self, nix: NixInstallation, notice: Callable[[str], None]) -> DaemonSettings:
+        """Return what daemons are told: of the configured caches only those that answer."""
+        configured = nix.settings.substituters if nix.settings.substitute else ()
+        found = await probe(configured, store_dir=nix.store_dir)
+        for cache in found.unreachable:
+            notice(f"The cache {cache.url} is not used in this run: {cache.reason}.")
+        return DaemonSettings.from_environment(
+            self._environ, hook_script=install_hook(self._state), substituters=found.reachable
+        )
+
+
+def _this_machine(nix: NixInstallation, choice: StoreChoice) -> Machine:
+    """Return this machine. Nix's default of one job at a time is taken for "nobody chose", and means one per core."""
+    said = nix.settings
+    jobs = choice.max_jobs
+    if jobs is None:
+        jobs = len(os.sched_getaffinity(0)) if said.max_jobs == 1 else said.max_jobs
+    return Machine(
+        address=LOCAL,
+        systems=(said.system, *said.extra_platforms),
+        max_jobs=jobs,
+        supported_features=said.system_features,
+    )
+
+
+def _other_machines(nix: NixInstallation, choice: StoreChoice) -> tuple[Machine, ...]:
+    """Return the machines of `--builders`, else of Nix's own setting; files that do not exist are no machines."""
+    text = nix.settings.builders if choice.builders is None else choice.builders
+    try:
+        listing = parse(text, nix.settings.system)
+        found = list(listing.machines)
+        for file in listing.files:
+            if Path(file).exists():
+                found += parse(Path(file).read_text(encoding="utf-8"), nix.settings.system).machines
+    except MachinesError as error:
+        raise InputError(str(error), "Mend the `builders` setting of Nix, its machines file, or --builders.") from error
+    return tuple(found)
+
+
+def main() -> None:
+    """Run the command line and leave with its exit code."""
+    sys.exit(run_command_line(App(os.environ), sys.argv[1:]))

@@ -1,0 +1,170 @@
+"""The command table: names, arguments, help; and the one place where errors become sentences and exit codes."""
+
+import asyncio
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Final, Literal
+
+from cyclopts import App, CycloptsError, Parameter
+
+from nixmill import __version__
+from nixmill.cli import init as init_command
+from nixmill.cli import log as log_command
+from nixmill.cli import run as run_command
+from nixmill.cli import runs as runs_command
+from nixmill.cli import shell as shell_command
+from nixmill.cli.options import Build, Compare, Evaluate, Everything, Show, What
+from nixmill.cli.wiring import Wiring
+from nixmill.core.errors import InputError
+from nixmill.core.evaluation import EvaluationFailedError
+from nixmill.core.run_event import EXIT_CODE, USAGE_EXIT_CODE, Verdict
+from nixmill.doors import DoorError, NotAllowedError
+
+OVERVIEW: Final = """\
+Continuous integration for Nix that explains itself.
+
+    nixmill run                       check this project as CI will
+    nixmill run .#packages            ... another output of its flake
+    nixmill run release.nix -A tests  ... an attribute of a file
+    nixmill run --dry-run             say what would be done, and do nothing
+    nixmill why hello                 why did hello change against the base?
+    nixmill log hello                 the log of its latest attempt
+    nixmill shell hello               enter the directory of its failed build
+    nixmill doctor                    is this machine fit for it?
+
+Exit codes: 0 good, 1 build failed, 2 usage, 3 evaluation failed, 4 not allowed, 5 our trouble, 130 on Ctrl-C.
+"""
+
+
+class CommandLine:
+    """Runs one command and returns its exit code."""
+
+    def __init__(self, wiring: Wiring) -> None:
+        """Build the command table over the program's wiring."""
+        self._wiring = wiring
+        self.app = App(
+            name="nixmill", help=OVERVIEW, help_format="plaintext", version=__version__, result_action="return_value"
+        )
+        for command in (self.run, self.log, self.shell, self.runs, self.init, self.completion):
+            self.app.command(command)
+
+    def run(
+        self,
+        *targets: str,
+        what: Annotated[What | None, Parameter(name="*")] = None,
+        compare: Annotated[Compare | None, Parameter(name="*")] = None,
+        build: Annotated[Build | None, Parameter(name="*")] = None,
+        evaluate: Annotated[Evaluate | None, Parameter(name="*")] = None,
+        show: Annotated[Show | None, Parameter(name="*")] = None,
+    ) -> int:
+        """Check the project here as CI will.
+
+        nixmill run                        the flake's checks, else release.nix or default.nix
+        nixmill run .#packages .#devShells several outputs
+        nixmill run release.nix -A tests   an attribute of a file
+        nixmill run --base v1.0            compare with a tag instead of the merge base
+        """
+        options = Everything(
+            what=what or What(),
+            compare=compare or Compare(),
+            build=build or Build(),
+            evaluate=evaluate or Evaluate(),
+            show=show or Show(),
+        )
+        return asyncio.run(run_command.run(self._wiring, targets, options))
+
+    def log(self, what: str | None = None, /, *, raw: Annotated[bool, Parameter(negative="")] = False) -> int:
+        """Show the log of an attempt: of WHAT, else of the last failure.
+
+        nixmill log                        the last failure
+        nixmill log hello                  an attribute, or a part of its name
+        nixmill log 812 --raw | less -R    attempt 812, with all its escape codes
+        """
+        return asyncio.run(log_command.log(self._wiring, what, raw=raw))
+
+    def shell(
+        self, what: str | None = None, /, *, command: Annotated[str | None, Parameter(name=["--command", "-c"])] = None
+    ) -> int:
+        """Fail a build once more, keep its directory, and open a shell there as the builder saw it.
+
+        nixmill shell                      the last failure
+        nixmill shell hello -c 'cat config.log'
+        """
+        directory, script = asyncio.run(shell_command.prepare_shell(self._wiring, what))
+        return shell_command.enter_shell(directory, script, command)
+
+    def runs(self, *, limit: int = 20) -> int:
+        """List the runs of this machine, the newest first.
+
+        nixmill runs --limit 5
+        """
+        asyncio.run(runs_command.runs(self._wiring, limit))
+        return 0
+
+    def init(self) -> int:
+        """Start a nixmill.toml here, and a first check where there is nothing to evaluate.
+
+        cd my-project && nixmill init
+        """
+        _say(*init_command.init(Path.cwd()))
+        return 0
+
+    def completion(self, shell: Literal["bash", "zsh", "fish"]) -> int:
+        """Print the completion script of a shell.
+
+        source <(nixmill completion bash)
+        nixmill completion fish > ~/.config/fish/completions/nixmill.fish
+        """
+        print(self.app.generate_completion(shell=shell))  # noqa: T201 - the result is what is asked for
+        return 0
+
+
+def run_command_line(wiring: Wiring, arguments: Sequence[str]) -> int:
+    """Run the command that `arguments` name; return the exit code. Tracebacks only with --debug."""
+    debug = "--debug" in arguments
+    words = [word for word in arguments if word != "--debug"]
+    try:
+        return _call(CommandLine(wiring).app, words or ["--help"])
+    except Exception as error:  # noqa: BLE001 - the last place where an error can become a sentence
+        if debug:
+            traceback.print_exc()
+        return _explain(error)
+    except KeyboardInterrupt:
+        return EXIT_CODE[Verdict.CANCELLED]
+
+
+def _call(app: App, words: list[str]) -> int:
+    result = app(words, exit_on_error=False, print_error=False)
+    return result if isinstance(result, int) else 0
+
+
+def _explain(error: Exception) -> int:
+    """Say what happened in a sentence; return the exit code it means."""
+    if isinstance(error, ExceptionGroup):
+        return max(_explain(inner) for inner in error.exceptions)
+    sentence, remedy, code = _meaning(error)
+    _say(sentence, remedy)
+    return code
+
+
+def _meaning(error: Exception) -> tuple[str, str, int]:
+    match error:
+        case CycloptsError():
+            return str(error), "For examples: nixmill --help", USAGE_EXIT_CODE
+        case InputError():
+            return str(error), error.remedy, USAGE_EXIT_CODE
+        case EvaluationFailedError():
+            return str(error), error.detail, EXIT_CODE[Verdict.EVALUATION_FAILED]
+        case NotAllowedError():
+            return str(error), "", EXIT_CODE[Verdict.NOT_ALLOWED]
+        case DoorError():
+            return str(error), "", EXIT_CODE[Verdict.INFRASTRUCTURE]
+        case _:
+            fault = f"nixmill itself failed: {error!r}. This is our fault, not yours."
+            return fault, "The details: the same with --debug", EXIT_CODE[Verdict.INFRASTRUCTURE]
+
+
+def _say(*sentences: str) -> None:
+    print(*filter(None, sentences), sep="\n", file=sys.stderr)  # noqa: T201 - people read this

@@ -1,0 +1,49 @@
+"""What the commands ask of the program's wiring. `nixmill.app` gives it; nothing here knows an edge."""
+
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol
+
+import msgspec
+
+from nixmill.core.doctor import Finding
+from nixmill.doors import Archive, History, Logs, Source
+from nixmill.engine.request import RunDoors
+
+
+class StoreChoice(msgspec.Struct, frozen=True, kw_only=True):
+    """Which stores, machines and evaluator a run uses; None and `auto` mean what Nix is configured for."""
+
+    store: str = "auto"
+    builders: str | None = None
+    max_jobs: int | None = None
+    evaluator: str = "auto"
+
+
+class LocalHistory(History, Archive, Protocol):
+    """The history of this machine, for writing runs and for looking back at them."""
+
+
+class Wiring(Protocol):
+    """Joins doors to edges on demand, so that a command pays only for what it uses."""
+
+    def open_run(self, choice: StoreChoice, notice: Callable[[str], None]) -> AbstractAsyncContextManager[RunDoors]:
+        """Open everything a run needs; what was leased is free again when it closes."""
+
+    def open_history(self) -> AbstractAsyncContextManager[LocalHistory]:
+        """Open the history of this machine's runs."""
+
+    def logs(self) -> Logs:
+        """Return the logs of this machine's attempts."""
+
+    def source(self) -> Source:
+        """Return the source of checkouts."""
+
+    def place(self) -> str:
+        """Return the store directory, which is part of an evaluation's identity."""
+
+    def cores(self) -> int:
+        """Return how many processors this process may use."""
+
+    async def examine(self, directory: str, *, thorough: bool) -> tuple[Finding, ...]:
+        """Look at the machine as `nixmill doctor` does."""

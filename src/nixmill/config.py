@@ -1,0 +1,81 @@
+"""`nixmill.toml`: what a repository says about how it is checked.
+
+One file at the top of the tree → one frozen, validated `ProjectConfig`; units are in the names. Everything has a
+default, so most repositories need no file. Command-line options win over it.
+"""
+
+import difflib
+import re
+import tomllib
+from typing import Final
+
+import msgspec
+
+from nixmill.core.errors import InputError
+
+FILE_NAME: Final = "nixmill.toml"
+
+
+class EvaluateConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="kebab"):
+    """`[evaluate]`: what is evaluated, and within which limits."""
+
+    targets: tuple[str, ...] = ()
+    """As after `nixmill run`: `.#checks`, `release.nix`. Empty: the flake's checks, release.nix or default.nix."""
+    attributes: tuple[str, ...] = ()
+    """Attributes of a file target, as `-A`."""
+    systems: tuple[str, ...] = ()
+    """Only these systems; empty: this machine's systems and those of its builders."""
+    force_recurse: bool = False
+    allow_import_from_derivation: bool = False
+    workers: int | None = None
+    memory_mib: int = 4096
+    """Resident memory of one worker."""
+    time_s: int = 3600
+    attribute_time_s: int = 600
+
+
+class BuildConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="kebab"):
+    """`[build]`: limits of one build. 0 means no limit."""
+
+    timeout_s: int = 0
+    max_silent_s: int = 0
+    max_log_mib: int = 64
+    max_output_mib: int = 0
+    retries: int = 2
+    """Further tries after infrastructure failures; a build that fails by itself is never tried again."""
+
+
+class ProjectConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="kebab"):
+    """All of `nixmill.toml`."""
+
+    evaluate: EvaluateConfig = EvaluateConfig()
+    build: BuildConfig = BuildConfig()
+
+
+def read_config(text: str, where: str = FILE_NAME) -> ProjectConfig:
+    """Return the configuration in `text`; raise `InputError` that names the place and the remedy."""
+    try:
+        return msgspec.convert(tomllib.loads(text), ProjectConfig)
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"{where} is no valid TOML: {error}.", "Mend the line it names.") from error
+    except msgspec.ValidationError as error:
+        raise InputError(f"{where}: {_sentence(str(error))}", _remedy(str(error))) from error
+
+
+def _sentence(message: str) -> str:
+    text, _, place = message.partition(" - at ")
+    table = place.strip("`$.")
+    return f"{text} in [{table}]." if table else f"{text}."
+
+
+def _remedy(message: str) -> str:
+    unknown = re.search(r"unknown field `([^`]+)`", message)
+    if not unknown:
+        return "See docs/configuration.md for the fields and their types."
+    known = [
+        field.encode_name
+        for kind in (ProjectConfig, EvaluateConfig, BuildConfig)
+        for field in msgspec.structs.fields(kind)
+    ]
+    close = difflib.get_close_matches(unknown[1], known, n=1)
+    return f"Did you mean `{close[0]}`?" if close else f"Known fields: {', '.join(sorted(known))}."

@@ -1,0 +1,207 @@
+"""An attempt: one try at a build or a fetch. What its end means, whether it is tried again, what is remembered of it.
+
+Classes of outcomes and what follows from each are semantics §6 (`nixmill.core.outcome`). Source of the numbers:
+`reference` of Nix's worker protocol as run against 2.8, 2.26 and 2.34. The number decides; texts only refine it where
+one number stands for several things. What it does not know: who starts attempts and where logs are.
+"""
+
+import re
+from typing import Final
+
+import msgspec
+
+from nixmill.core.history import PastBuild
+from nixmill.core.outcome import MEANING, Outcome
+from nixmill.nix.build_result import BuildResult, BuildStatus
+
+_EXIT: Final = re.compile(r"failed with exit code (\d{1,9})")
+_SIGNAL: Final = re.compile(r"failed due to signal (\d{1,9})")
+_NO_SUCH_BUILDER: Final = re.compile(
+    r"required system or feature|is required to build .*, but I am|features? .* not avail"
+)
+_DISK_FULL: Final = re.compile(r"[Nn]o space left on device|[Dd]isk quota exceeded")
+_OF_SILENCE: Final = re.compile(r"seconds of silence")
+_AFTER: Final = re.compile(r"timed out after (\d{1,9}) seconds")
+
+SILENCE_SLACK_S: Final = 2.0
+"""Nix looks at its clock about once a second, and lines travel: this much less than the limit still is the limit."""
+
+MEMORY_MAX_AGE_S: Final = 7 * 24 * 3600.0
+"""A failure is believed for a week: long enough to spare a broken branch, short enough for the world to change."""
+
+
+class Circumstances(msgspec.Struct, frozen=True, kw_only=True):
+    """What we know of an attempt besides the daemon's answer. Limits: 0 means none was set."""
+
+    fixed_output: bool = False
+    """The derivation is fixed-output or impure, so that Nix reports its failure as transient."""
+    timeout_s: int = 0
+    silence_s: int = 0
+    log_bytes_max: int = 0
+    output_bytes_max: int = 0
+    seconds: float = 0.0
+    """How long the attempt took."""
+    quiet_s: float = 0.0
+    """How long the builder had been silent when it ended."""
+    log_bytes: int = 0
+    output_bytes: int = 0
+    inputs_present: bool = True
+    """We made all inputs present before: a dependency that fails now was lost."""
+    cancelled: bool = False
+    """We stopped it, as the run was cancelled."""
+
+
+class Trouble(msgspec.Struct, frozen=True, kw_only=True):
+    """An attempt that came to no result: what a door said went wrong."""
+
+    message: str
+    retryable: bool
+
+
+class Ending(msgspec.Struct, frozen=True, kw_only=True):
+    """What the end of an attempt means."""
+
+    outcome: Outcome
+    message: str = ""
+    exit_status: int | None = None
+    """The builder's exit status where the message tells it; negative for a signal."""
+    retryable: bool = False
+    """Another attempt may end differently."""
+
+
+class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
+    """How often, and after how many seconds, our own trouble is tried again."""
+
+    attempts_max: int = 4
+    first_s: float = 2.0
+    factor: float = 3.0
+    cap_s: float = 60.0
+
+    def delay_s(self, ending: Ending, attempts: int) -> float | None:
+        """Return the pause before the attempt after `attempts` ones; None where there is none."""
+        if not ending.retryable or not MEANING[ending.outcome].retried or attempts >= self.attempts_max:
+            return None
+        return min(self.cap_s, self.first_s * self.factor ** max(0, attempts - 1))
+
+
+def classify(result: BuildResult | Trouble, facts: Circumstances) -> Ending:
+    """Say what the end of an attempt means."""
+    outcome = _stopped_by_us(result, facts) or _outcome(result, facts)
+    return Ending(
+        outcome=outcome,
+        message=result.message,
+        exit_status=exit_status(result.message),
+        retryable=outcome is Outcome.INFRASTRUCTURE and not (isinstance(result, Trouble) and not result.retryable),
+    )
+
+
+def exit_status(message: str) -> int | None:
+    """Return the exit status that a message of Nix names, negative for a signal; None where it names none."""
+    if found := _SIGNAL.search(message):
+        return -int(found[1])
+    if found := _EXIT.search(message):
+        return int(found[1])
+    return None
+
+
+def known_failure(
+    past: PastBuild | None,
+    *,
+    now: float,
+    outputs_valid: bool = False,
+    merge_queue: bool = False,
+    cleared: bool = False,
+    max_age_s: float = MEMORY_MAX_AGE_S,
+) -> int | None:
+    """Return the run whose failure of this derivation is still believed; None where it is to be built.
+
+    It never wins against a valid output, is ignored for merge queues and when cleared by hand, and it expires.
+    """
+    if past is None or outputs_valid or merge_queue or cleared or now - past.last_at > max_age_s:
+        return None
+    return past.failed_in_run
+
+
+def _stopped_by_us(result: BuildResult | Trouble, facts: Circumstances) -> Outcome | None:
+    """Return the limit of ours that ended it, if any: then the daemon's answer only shows the broken connection."""
+    good = isinstance(result, BuildResult) and result.good
+    if good:
+        too_large = 0 < facts.output_bytes_max < facts.output_bytes
+        return Outcome.OUTPUT_TOO_LARGE if too_large else None
+    if facts.cancelled:
+        return Outcome.CANCELLED
+    if 0 < facts.log_bytes_max < facts.log_bytes:
+        return Outcome.LOG_TOO_LARGE
+    return None
+
+
+def _outcome(result: BuildResult | Trouble, facts: Circumstances) -> Outcome:
+    """Map the daemon's answer, by its number."""
+    if isinstance(result, Trouble):
+        return Outcome.NO_MACHINE if _NO_SUCH_BUILDER.search(result.message) else Outcome.INFRASTRUCTURE
+    match result.status:
+        case (
+            BuildStatus.BUILT
+            | BuildStatus.SUBSTITUTED
+            | BuildStatus.ALREADY_VALID
+            | BuildStatus.RESOLVES_TO_ALREADY_VALID
+        ):
+            return Outcome.SUCCEEDED
+        case BuildStatus.PERMANENT_FAILURE | BuildStatus.CACHED_FAILURE:
+            return Outcome.BUILD_FAILED
+        case _:
+            return _failure(result, facts)
+
+
+def _failure(result: BuildResult, facts: Circumstances) -> Outcome:  # noqa: PLR0911 (one line for each number of Nix)
+    match result.status:
+        case BuildStatus.INPUT_REJECTED:
+            return Outcome.NO_MACHINE if _NO_SUCH_BUILDER.search(result.message) else Outcome.BUILD_FAILED
+        case BuildStatus.OUTPUT_REJECTED:
+            mismatch = facts.fixed_output and "hash mismatch" in result.message
+            return Outcome.HASH_MISMATCH if mismatch else Outcome.BUILD_FAILED
+        case BuildStatus.TRANSIENT_FAILURE:
+            return _transient(result.message, facts)
+        case BuildStatus.TIMED_OUT:
+            return _timed_out(result.message, facts)
+        case BuildStatus.DEPENDENCY_FAILED:
+            return Outcome.INFRASTRUCTURE if facts.inputs_present else Outcome.DEPENDENCY_FAILED
+        case BuildStatus.LOG_LIMIT_EXCEEDED:
+            return Outcome.LOG_TOO_LARGE
+        case BuildStatus.NOT_DETERMINISTIC:
+            return Outcome.NOT_DETERMINISTIC
+        case _:
+            return _misc(result.message)
+
+
+def _transient(message: str, facts: Circumstances) -> Outcome:
+    """Tell a download that fails, an ordinary failure, from a full disk, which is ours.
+
+    Nix calls every failure of a fixed-output builder transient; of another one only where the disk was full.
+    """
+    if facts.fixed_output and not _DISK_FULL.search(message):
+        return Outcome.BUILD_FAILED
+    return Outcome.INFRASTRUCTURE
+
+
+def _timed_out(message: str, facts: Circumstances) -> Outcome:
+    """Tell too long from too silent: newer Nix says "timed out after N seconds" for both."""
+    if _OF_SILENCE.search(message):
+        return Outcome.SILENT
+    if not facts.silence_s:
+        return Outcome.TIMED_OUT
+    if not facts.timeout_s:
+        return Outcome.SILENT
+    found = _AFTER.search(message)
+    if found and facts.silence_s != facts.timeout_s:
+        return Outcome.SILENT if int(found[1]) == facts.silence_s else Outcome.TIMED_OUT
+    too_long = facts.seconds >= facts.timeout_s - SILENCE_SLACK_S
+    too_quiet = facts.quiet_s >= facts.silence_s - SILENCE_SLACK_S
+    return Outcome.SILENT if too_quiet and not too_long else Outcome.TIMED_OUT
+
+
+def _misc(message: str) -> Outcome:
+    """Sort out what Nix has no number for: ours, unless the builder ran and failed."""
+    if _NO_SUCH_BUILDER.search(message):
+        return Outcome.NO_MACHINE
+    return Outcome.INFRASTRUCTURE if exit_status(message) is None else Outcome.BUILD_FAILED

@@ -1,0 +1,119 @@
+"""Daemons on other machines: one `ssh -N -L` per machine forwards their socket to one of ours.
+
+Options reach the daemon this way, which they do not through a `nix-daemon --stdio` that passes everything on, and
+a connection costs milliseconds instead of an ssh session. Trust is that of the ssh user.
+"""
+
+import asyncio
+import contextlib
+import socket
+import tempfile
+from pathlib import Path
+from typing import Final
+
+from nixmill.doors import DoorError
+from nixmill.edge.daemon import errors
+from nixmill.edge.daemon.address import SshAddress
+from nixmill.edge.daemon.settings import DaemonSettings
+
+CONNECT_S: Final = 15
+"""How long ssh may take to log in."""
+ALIVE_S: Final = 15
+"""A machine that answers nothing for three times this long is taken for lost."""
+POLL_S: Final = 0.02
+_OPTIONS: Final = {
+    "BatchMode": "yes",
+    "ConnectTimeout": str(CONNECT_S),
+    "ExitOnForwardFailure": "yes",
+    "ServerAliveInterval": str(ALIVE_S),
+    "ServerAliveCountMax": "3",
+    "StreamLocalBindUnlink": "yes",
+    "StreamLocalBindMask": "0177",
+    "ControlMaster": "no",
+    "ControlPath": "none",
+}
+
+
+class SshForward:
+    """One machine's forwarded socket. ssh is started when first needed, and again if it died."""
+
+    def __init__(self, address: SshAddress, settings: DaemonSettings) -> None:
+        """Start nothing yet."""
+        self._address = address
+        self._settings = settings
+        self._process: asyncio.subprocess.Process | None = None
+        self._directory = tempfile.TemporaryDirectory(prefix="nm-ssh")
+        self._starting = asyncio.Lock()
+
+    async def socket(self) -> str:
+        """Return the path of the socket; raise `DoorError` where ssh cannot log in."""
+        path = f"{self._directory.name}/s"  # replaced by each ssh, see StreamLocalBindUnlink
+        async with self._starting:
+            if self._process is None or self._process.returncode is not None:
+                self._process = await self._start(path)
+                await _established(self._process, path, self._address, self._words)
+        return path
+
+    async def close(self) -> None:
+        """End ssh, and with it every connection through it."""
+        if self._process is not None:
+            await _end(self._process)
+        self._directory.cleanup()
+
+    @property
+    def _words(self) -> Path:
+        """Where ssh's complaints go."""
+        return Path(self._directory.name) / "stderr"
+
+    async def _start(self, path: str) -> asyncio.subprocess.Process:
+        with self._words.open("wb") as words:
+            return await asyncio.create_subprocess_exec(
+                *_arguments(self._address, self._settings, path),
+                env=dict(self._settings.environment),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.DEVNULL,
+                stderr=words,
+                start_new_session=True,
+            )
+
+
+def _arguments(address: SshAddress, settings: DaemonSettings, path: str) -> list[str]:
+    options = [word for name, value in _OPTIONS.items() for word in ("-o", f"{name}={value}")]
+    port = ["-p", str(address.port)] if address.port else []
+    key = ["-i", address.key_file] if address.key_file else []
+    forward = ["-N", "-L", f"{path}:{address.socket_path}"]
+    return [settings.ssh, *settings.ssh_options, *options, *port, *key, *forward, "--", address.destination]
+
+
+async def _established(process: asyncio.subprocess.Process, path: str, address: SshAddress, words: Path) -> None:
+    """Wait for the socket; ssh makes it once it has logged in."""
+    deadline = asyncio.get_running_loop().time() + 2 * CONNECT_S
+    while not _is_socket_ready(path):
+        if process.returncode is not None:
+            raise _login_failed(address, _read_words(words))
+        if asyncio.get_running_loop().time() > deadline:
+            raise _login_failed(address, "it took too long")
+        await asyncio.sleep(POLL_S)
+
+
+def _is_socket_ready(path: str) -> bool:
+    """Say whether somebody listens there; a socket left by a dead ssh does not count."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(path) == 0
+
+
+def _read_words(words: Path) -> str:
+    return words.read_text(errors="replace").strip()
+
+
+def _login_failed(address: SshAddress, said: str) -> DoorError:
+    name = f"ssh://{address.destination}"
+    reason = f"ssh could not log in ({said}). Try `ssh {address.destination}` as the user nixmill runs as."
+    return errors.unreachable(name, reason, retryable=True)
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    if process.returncode is None:
+        with contextlib.suppress(ProcessLookupError):  # it exited meanwhile
+            process.kill()
+    await process.wait()

@@ -1,0 +1,1 @@
+"""The history database: tables, migrations, and the doors `History` and `Archive` over them."""

@@ -1,0 +1,1 @@
+"""Migrations of the database, run in code when it is opened."""

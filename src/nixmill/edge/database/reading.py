@@ -1,0 +1,167 @@
+"""Questions to the history, in SQL. Each function works in the transaction that is open on the connection."""
+
+from collections import defaultdict
+from collections.abc import Collection, Sequence
+from statistics import median
+from typing import Final
+
+from sqlalchemy import Connection, select
+
+from nixmill.core.evaluation import Attribute, EvalError
+from nixmill.core.history import AttemptRow, AttributeRow, EvaluationRow, PastBuild, RunRow, past_builds
+from nixmill.core.outcome import Outcome
+from nixmill.core.run_event import Work
+from nixmill.edge import process_identity
+from nixmill.edge.database import tables
+from nixmill.edge.database.engine import as_table
+from nixmill.edge.database.rows import (
+    attempt_row,
+    attribute_of,
+    ended_attempt,
+    error_of,
+    outcome_of,
+    outcome_row,
+    path_of,
+    run_row,
+)
+from nixmill.nix.attr_path import AttrPath
+from nixmill.nix.store_path import StorePath
+
+RECENT: Final = 9
+"""How many of the newest builds of a name its median is made of."""
+
+
+def past(connection: Connection, drv_paths: Collection[StorePath]) -> dict[StorePath, PastBuild]:
+    """Return what ended attempts say of these derivations."""
+    wanted = as_table(connection, drv_paths)
+    attempt = tables.attempt.c
+    query = (
+        select(attempt.drv_path, attempt.number, attempt.run, attempt.started_at, attempt.seconds, attempt.outcome)
+        .select_from(wanted.join(tables.attempt, attempt.drv_path == wanted.c.value))
+        .where(attempt.outcome.is_not(None))
+    )
+    ended = [ended_attempt(*row) for row in connection.execute(query)]
+    return past_builds(sorted(ended, key=lambda each: each.number))
+
+
+def medians(connection: Connection, names: Collection[str]) -> dict[str, float]:
+    """Return the median seconds of the newest successful builds of these names."""
+    wanted = as_table(connection, names)
+    built = tables.attempt
+    other = tables.attempt.alias()
+    newest = (
+        select(other.c.number)
+        .where(other.c.name == wanted.c.value)
+        .where(other.c.outcome == Outcome.SUCCEEDED.value)
+        .where(other.c.work == Work.BUILD.value)
+        .order_by(other.c.number.desc())
+        .limit(RECENT)
+        .correlate(wanted)
+    )
+    query = select(built.c.name, built.c.seconds).select_from(wanted.join(built, built.c.number.in_(newest)))
+    seconds: dict[str, list[float]] = defaultdict(list)
+    for name, each in connection.execute(query):
+        seconds[name].append(each)
+    return {name: median(each) for name, each in seconds.items()}
+
+
+def evaluation(connection: Connection, key: str) -> EvaluationRow | None:
+    """Return a complete evaluation."""
+    table = tables.evaluation
+    row = connection.execute(select(table).where(table.c.key == key, table.c.complete)).one_or_none()
+    if row is None:
+        return None
+    return EvaluationRow(
+        key=row.key,
+        run=row.run or 0,
+        tree_hash=row.tree_hash,
+        commit=row.commit,
+        seconds=row.seconds,
+        attributes=_attributes(connection, row.id),
+        errors=_errors(connection, row.id),
+        outcomes=_outcomes(connection, row.id),
+    )
+
+
+def _attributes(connection: Connection, evaluation: int) -> tuple[Attribute, ...]:
+    of = tables.attribute.c
+    query = select(of.path, of.name, of.system, of.drv_path, of.details)
+    rows = connection.execute(query.where(of.evaluation == evaluation).order_by(of.position))
+    return tuple(attribute_of(*row) for row in rows)
+
+
+def _errors(connection: Connection, evaluation: int) -> tuple[EvalError, ...]:
+    of = tables.evaluation_error.c
+    query = select(of.path, of.fault, of.details)
+    rows = connection.execute(query.where(of.evaluation == evaluation).order_by(of.position))
+    return tuple(error_of(*row) for row in rows)
+
+
+def _outcomes(connection: Connection, evaluation: int) -> dict[AttrPath, tuple[Outcome, int]]:
+    """Return the latest outcome of each attribute.
+
+    Runs are read from the newest back until each attribute has an outcome: as a rule that is one run,
+    however often the same tree was run.
+    """
+    of = tables.outcome.c
+    attributes = tables.attribute.c
+    missing = set(connection.execute(select(attributes.path).where(attributes.evaluation == evaluation)).scalars())
+    links = tables.run_evaluation.c
+    runs = connection.execute(
+        select(links.run).where(links.evaluation == evaluation).order_by(links.run.desc())
+    ).scalars()
+    latest: dict[str, tuple[Outcome, int]] = {}
+    for run in runs.all():
+        for path, outcome in connection.execute(
+            select(of.path, of.outcome).where(of.evaluation == evaluation, of.run == run)
+        ):
+            latest.setdefault(path, (outcome_of(outcome), run))
+        missing -= latest.keys()
+        if not missing:
+            break
+    return {path_of(path): found for path, found in latest.items()}
+
+
+def run_and_attempts(connection: Connection, number: int | None) -> tuple[RunRow, Sequence[AttemptRow]] | None:
+    """Return a run, the latest where `number` is None, and its attempts in the order of their numbers."""
+    of = tables.run.c
+    query = select(tables.run).order_by(of.number.desc()).limit(1)
+    found = connection.execute(query if number is None else query.where(of.number == number)).one_or_none()
+    if found is None:
+        return None
+    attempt = tables.attempt.c
+    attempts = select(tables.attempt).where(attempt.run == found.number).order_by(attempt.number)
+    return run_row(found), [attempt_row(row) for row in connection.execute(attempts)]
+
+
+def runs(connection: Connection, limit: int, before: int | None) -> list[RunRow]:
+    """Return the newest runs; only those with a number below `before`."""
+    query = select(tables.run).order_by(tables.run.c.number.desc()).limit(limit)
+    if before is not None:
+        query = query.where(tables.run.c.number < before)
+    return [run_row(row) for row in connection.execute(query)]
+
+
+def attributes(connection: Connection, run: int) -> list[AttributeRow]:
+    """Return the outcomes that a run recorded, in the order of their paths."""
+    of = tables.outcome.c
+    key = tables.evaluation.c.key.label("evaluation")
+    columns = [column for column in of if column.name != "evaluation"]
+    query = (
+        select(key, *columns)
+        .join_from(tables.run_evaluation, tables.evaluation)
+        .join(tables.outcome, (of.evaluation == tables.run_evaluation.c.evaluation) & (of.run == run))
+        .where(tables.run_evaluation.c.run == run)
+    )
+    rows = [outcome_row(row) for row in connection.execute(query).mappings()]
+    return sorted(rows, key=lambda row: (row.path, row.evaluation))
+
+
+def crashed_runs(connection: Connection) -> list[RunRow]:
+    """Return the runs that never ended and whose process is gone."""
+    query = select(tables.run).where(tables.run.c.ended_at.is_(None)).order_by(tables.run.c.number)
+    return [
+        run_row(row)
+        for row in connection.execute(query)
+        if not process_identity.runs(row.process, row.process_identity)
+    ]

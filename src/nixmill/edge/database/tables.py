@@ -1,0 +1,160 @@
+"""The tables. All names start with `nm_`, so that other software may keep its tables in the same database.
+
+Decides what is stored and what goes with what when it is deleted. Changing anything here needs a new file in
+`migrations/versions`; a test holds the sum of the migrations equal to this file. What this file does not know: SQL
+dialects beyond the few options that each construct names itself.
+
+Paths of attributes are stored as JSON lists in pure ASCII: any text, even a lone surrogate, comes back unchanged.
+"""
+
+from typing import Final
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Double,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    false,
+)
+
+metadata: Final = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+_NUMBER: Final = BigInteger().with_variant(Integer, "sqlite")
+"""64 bits everywhere; SQLite only counts up a column that is called INTEGER."""
+
+run: Final = Table(
+    "nm_run",
+    metadata,
+    Column("number", _NUMBER, primary_key=True, autoincrement=True),
+    Column("project", Text, nullable=False),
+    Column("checkout", Text, nullable=False),
+    Column("commit", Text, nullable=False),
+    Column("tree_hash", Text, nullable=False),
+    Column("targets", Text, nullable=False),
+    Column("base_commit", Text, nullable=False),
+    Column("process", BigInteger, nullable=False),
+    Column("process_identity", Text, nullable=False),
+    Column("started_at", Double, nullable=False),
+    Column("ended_at", Double),
+    Column("verdict", Text),
+    Column("sentence", Text, nullable=False),
+    sqlite_autoincrement=True,
+)
+Index("ix_nm_run_open", run.c.number, sqlite_where=run.c.ended_at.is_(None), postgresql_where=run.c.ended_at.is_(None))
+
+evaluation: Final = Table(
+    "nm_evaluation",
+    metadata,
+    Column("id", _NUMBER, primary_key=True, autoincrement=True),
+    Column("key", Text, nullable=False, unique=True, index=True),
+    Column("complete", Boolean, nullable=False, server_default=false()),
+    Column("run", _NUMBER, ForeignKey("nm_run.number", ondelete="SET NULL"), index=True),
+    Column("tree_hash", Text, nullable=False, server_default=""),
+    Column("commit", Text, nullable=False, server_default=""),
+    Column("seconds", Double, nullable=False, server_default="0"),
+)
+"""An evaluation that is not `complete` is only a key: outcomes came before it, or its run was broken off."""
+
+attribute: Final = Table(
+    "nm_attribute",
+    metadata,
+    Column("evaluation", _NUMBER, ForeignKey("nm_evaluation.id", ondelete="CASCADE"), primary_key=True),
+    Column("position", Integer, primary_key=True, autoincrement=False),
+    Column("path", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("system", Text, nullable=False),
+    Column("drv_path", Text, nullable=False),
+    Column("details", Text, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+evaluation_error: Final = Table(
+    "nm_evaluation_error",
+    metadata,
+    Column("evaluation", _NUMBER, ForeignKey("nm_evaluation.id", ondelete="CASCADE"), primary_key=True),
+    Column("position", Integer, primary_key=True, autoincrement=False),
+    Column("path", Text, nullable=False),
+    Column("fault", Text, nullable=False),
+    Column("details", Text, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+run_evaluation: Final = Table(
+    "nm_run_evaluation",
+    metadata,
+    Column("evaluation", _NUMBER, ForeignKey("nm_evaluation.id", ondelete="CASCADE"), primary_key=True),
+    Column("run", _NUMBER, ForeignKey("nm_run.number", ondelete="CASCADE"), primary_key=True, index=True),
+    sqlite_with_rowid=False,
+)
+"""Which runs found outcomes under which evaluation."""
+
+outcome: Final = Table(
+    "nm_outcome",
+    metadata,
+    Column("evaluation", _NUMBER, primary_key=True, autoincrement=False),
+    Column("run", _NUMBER, primary_key=True, autoincrement=False),
+    Column("path", Text, primary_key=True),
+    Column("drv_path", Text, nullable=False),
+    Column("outcome", Text, nullable=False),
+    Column("change", Text, nullable=False),
+    Column("how", Text, nullable=False),
+    Column("culprit", Text),
+    Column("seconds", Double, nullable=False),
+    ForeignKeyConstraint(
+        ["evaluation", "run"], ["nm_run_evaluation.evaluation", "nm_run_evaluation.run"], ondelete="CASCADE"
+    ),
+    sqlite_with_rowid=False,
+)
+
+attempt: Final = Table(
+    "nm_attempt",
+    metadata,
+    Column("number", _NUMBER, primary_key=True, autoincrement=False),
+    Column("run", _NUMBER, ForeignKey("nm_run.number", ondelete="CASCADE"), nullable=False, index=True),
+    Column("drv_path", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("system", Text, nullable=False),
+    Column("work", Text, nullable=False),
+    Column("machine", Text, nullable=False),
+    Column("started_at", Double, nullable=False),
+    Column("seconds", Double, nullable=False),
+    Column("outcome", Text),
+    Column("message", Text, nullable=False),
+    Column("exit_status", Integer),
+    Column("log", Text, nullable=False),
+    Column("output_bytes", BigInteger, nullable=False),
+)
+Index("ix_nm_attempt_drv_path", attempt.c.drv_path, attempt.c.number)
+
+_built = (attempt.c.outcome == "succeeded") & (attempt.c.work == "build")
+Index(
+    "ix_nm_attempt_built",
+    attempt.c.name,
+    attempt.c.number,
+    attempt.c.seconds,
+    sqlite_where=_built,
+    postgresql_where=_built,
+)
+
+counter: Final = Table(
+    "nm_counter",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("next", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""Numbers that must never be given twice, even after the rows that had them are gone."""

@@ -1,0 +1,92 @@
+"""What kind of fault an evaluation error is, told from Nix's own words.
+
+Decides only the class; the words themselves stay as Nix gave them. Patterns are anchored at the start of a message,
+so that a project's text inside a `throw` seldom looks like another fault; a wrong class changes no other attribute.
+Sources: `src/libexpr/{eval,primops}.cc` of Nix 2.8.0 and 2.34; each pattern is held by a test that provokes it.
+"""
+
+import re
+from typing import Final
+
+from nixmill.core.evaluation import EvalError, EvalFault
+from nixmill.nix import eval_message
+from nixmill.nix.attr_path import AttrPath
+
+_PATTERNS: Final[tuple[tuple[EvalFault, re.Pattern[str]], ...]] = tuple(
+    (fault, re.compile(pattern, re.DOTALL))
+    for fault, pattern in (
+        (EvalFault.ABORT, r"evaluation aborted with the following error message"),
+        (EvalFault.ASSERTION, r"assertion '.*' failed|assertion failed"),
+        (EvalFault.STACK_OVERFLOW, r"stack overflow|max-call-depth exceeded"),
+        (EvalFault.INFINITE_RECURSION, r"infinite recursion"),
+        (EvalFault.MISSING_ATTRIBUTE, r"attribute '.*' missing|attribute '.*' in selection path '.*' not found"),
+        (
+            EvalFault.IMPORT_FROM_DERIVATION,
+            r"cannot build '.*' during evaluation because|.*'?allow-import-from-derivation'? is disabled",
+        ),
+        (
+            EvalFault.MISSING_FILE,
+            r"getting status of '.*': No such file|opening file '.*': No such file|path '.*' does not exist"
+            r"|.*: No such file or directory",
+        ),
+        (
+            EvalFault.TYPE_ERROR,
+            r"cannot (coerce|add|convert|compare|multiply|divide|subtract|decode)\b|value is .* while .* was expected"
+            r"|expected .* but found|attempt to call something which is not a function|cannot call|"
+            r".*called (without required|with unexpected) argument|.*value has type|.*is not of type",
+        ),
+        (
+            EvalFault.OTHER,
+            r"access to (absolute|canonical|URI) |syntax error|undefined variable|invalid derivation name|"
+            r".*illegal character|.*illegal name|store path '.*|hash mismatch|access to path|path '.*' is not valid"
+            r"|division by zero|index .* out of bounds|list index|derivation name|required attribute|attribute name",
+        ),
+    )
+)
+
+
+def classify(message: eval_message.EvalMessage) -> EvalFault:
+    """Return the class of a fault; what matches nothing known was thrown by the project."""
+    if any(frame.startswith("while calling the 'throw' builtin") for frame in message.frames[:1]):
+        return EvalFault.THROW
+    for fault, pattern in _PATTERNS:
+        if pattern.match(message.message):
+            return fault
+    return EvalFault.THROW
+
+
+def error(
+    text: str,
+    path: AttrPath,
+    *,
+    tree_path: str = "",
+    ours: str = "",
+    show_trace: bool = False,
+    traces: tuple[str, ...] = (),
+) -> EvalError:
+    """Return the record for an error Nix printed while the attribute at `path` was evaluated.
+
+    `tree_path` is cut from the position, as is a fetched source's store path. Positions in «string» and below `ours`
+    are the walker's and passed over.
+    """
+    parsed = eval_message.parse(text)
+    message = f"{parsed.message}\n\n{parsed.trace}" if show_trace and parsed.trace else parsed.message
+    return EvalError(
+        path=path,
+        fault=classify(parsed),
+        message=message or "evaluation failed without a message",
+        position=next((p for at in parsed.positions if (p := relative(at, tree_path, ours))), ""),
+        traces=traces,
+    )
+
+
+_SOURCE: Final = re.compile(r"/(?:[^/]+/)*[0-9a-df-np-sv-z]{32}-[^/:]+/")
+
+
+def relative(position: str, tree_path: str, ours: str = "") -> str:
+    """Return a position relative to the tree or fetched source it lies in, others as they are, nothing for the walker's."""
+    if position.startswith(("«string»", "«none»", "(string)")) or (ours and position.startswith(ours)):
+        return ""
+    if tree_path and position.startswith(tree_path.rstrip("/") + "/"):
+        return position[len(tree_path.rstrip("/")) + 1 :]
+    return _SOURCE.sub("", position, count=1) if _SOURCE.match(position) else position

@@ -1,0 +1,88 @@
+"""How evaluation processes are started: options, environment, private directory.
+
+Decides what a process may do: pure for flakes, restricted to one tree otherwise; no substituters, no lock file written,
+no configuration taken from a flake, import-from-derivation only where the settings allow it.
+Source: Nix manual, "nix.conf"; `doc` of 2.8.0 and 2.34.
+"""
+
+import os
+from collections.abc import Mapping
+from typing import Final
+
+import msgspec
+
+from nixmill.core.evaluation import EvaluationSettings
+
+HEAP_BYTES: Final = 768 * 1024**2
+"""Initial size of the collector's heap: collecting less often saves time; untouched pages cost nothing."""
+
+
+class Launch(msgspec.Struct, frozen=True, kw_only=True):
+    """What is common to all processes of an evaluator."""
+
+    program: str
+    environment: Mapping[str, str]
+    version: tuple[int, ...]
+
+    @property
+    def explains_briefly(self) -> bool:
+        """Say whether errors carry a position without `--show-trace`: since 2.19."""
+        return self.version >= (2, 19)
+
+    def options(self, settings: EvaluationSettings, tree_path: str) -> list[str]:
+        """Return the options of a process that evaluates flakes, or (with a tree) files below `tree_path`."""
+        wanted = {
+            "pure-eval": _flag(not tree_path),
+            "restrict-eval": _flag(bool(tree_path)),
+            "allowed-uris": "",
+            "allow-import-from-derivation": _flag(settings.allow_import_from_derivation),
+            "accept-flake-config": "false",
+            "allow-unsafe-native-code-during-evaluation": "false",
+            "substituters": "",
+            "warn-dirty": "false",
+            "eval-cache": "false",
+        }
+        readable = ["-I", f"nixmill-tree={tree_path}"] if tree_path else []
+        trace = ["--show-trace"] if settings.show_trace or not self.explains_briefly else []
+        given = [word for name, value in wanted.items() for word in ("--option", name, value)]
+        return ["--extra-experimental-features", "nix-command flakes", "--log-format", "internal-json"] + [
+            *given,
+            *readable,
+            *trace,
+        ]
+
+    def repl(self, settings: EvaluationSettings, tree_path: str) -> list[str]:
+        """Return the command line of a worker that is driven over stdin."""
+        return [self.program, "repl", *self.options(settings, tree_path)]
+
+    def check(self, settings: EvaluationSettings, flake: str) -> list[str]:
+        """Return the command line of a worker that is driven by `pure.nix`."""
+        options = self.options(settings, "")
+        return [self.program, "flake", "check", "--keep-going", "--no-write-lock-file", *options, f"path:{flake}"]
+
+    def environ(self, private: str) -> dict[str, str]:
+        """Return the environment of a process that may keep files in `private`: its repl history, for one."""
+        kept = {k: v for k, v in self.environment.items() if k not in ("NIX_PATH", "NIX_SHOW_STATS", "NIX_COUNT_CALLS")}
+        data = os.path.join(private, "data")  # noqa: PTH118 - a string for an environment
+        heap = {"GC_INITIAL_HEAP_SIZE": str(HEAP_BYTES)}
+        return heap | kept | {"NIX_PATH": "", "XDG_DATA_HOME": data, "NIX_DATA_HOME": data}
+
+
+def _flag(value: bool) -> str:  # noqa: FBT001 - a word for Nix's options
+    return "true" if value else "false"
+
+
+def parse_version(text: str) -> tuple[int, ...]:
+    """Return the numbers of `nix (Nix) 2.8.0`, or of `nix (Nix) 2.35.0pre20260101_abc`; empty where there are none."""
+    word = text.strip().rsplit(" ", 1)[-1]
+    numbers: list[int] = []
+    for part in word.split("."):
+        digits = ""
+        for c in part:
+            if not c.isdigit():
+                break
+            digits += c
+        if not digits:
+            break
+        numbers.append(int(digits))
+    return tuple(numbers)

@@ -1,0 +1,138 @@
+"""Nix text for a worker: the walker, its targets and arguments, as a repl line or as a wrapping flake.
+
+Decides how targets are loaded and how names become source text (by quoting, once, here). Pure.
+What this file does not know: options and processes (`launch.py`), or what the walker says (`records.py`).
+"""
+
+import re
+from collections.abc import Sequence
+from importlib.resources import files
+from typing import Final, assert_never
+
+import msgspec
+
+from nixmill.core.evaluation import (
+    Argument,
+    EvaluationSettings,
+    ExpressionTarget,
+    FileTarget,
+    FlakeTarget,
+    Target,
+)
+from nixmill.nix.attr_path import AttrPath, quote
+
+_COMMENT: Final = re.compile(r"(^|\s)#.*$", re.MULTILINE)
+PER_SYSTEM: Final = frozenset(
+    {"checks", "packages", "devShells", "legacyPackages", "formatter", "defaultPackage", "devShell"}
+)
+"""Outputs of a flake that hold one entry per system."""
+
+
+def walker_text() -> str:
+    """Return the walker as one line without comments."""
+    return " ".join(_COMMENT.sub("", _packaged("walker.nix")).split("\n"))
+
+
+def repl_lines(token: str, targets: Sequence[Target], settings: EvaluationSettings) -> str:
+    """Return the input that makes a repl ready for `run_line`."""
+    return f"nixmill-worker = {_apply(f'({walker_text()})', token, targets, settings)}\n{end_line(token)}"
+
+
+def run_line(command: object) -> str:
+    """Return the input that makes a ready repl walk a batch."""
+    segments = " ".join(f"[ [ {' '.join(map(str, at))} ] {start} {stop} ]" for at, start, stop in command)  # type: ignore[attr-defined]
+    return f"nixmill-worker.run [ {segments} ]\n"
+
+
+def end_line(token: str) -> str:
+    """Return the input that makes a repl say that everything before it is done."""
+    return f"builtins.trace {quote(token + '.')} null\n"
+
+
+def wrapping_flake(token: str, targets: Sequence[Target], settings: EvaluationSettings) -> dict[str, str]:
+    """Return the files of a flake whose check walks (see `pure.nix`)."""
+    walker = _apply("import ./walker.nix", token, targets, settings)
+    flake = (
+        "{\n  outputs = { self }: {\n"
+        f"    hydraJobs = import ./pure.nix {{\n      token = {quote(token)};\n"
+        "      home = builtins.unsafeDiscardStringContext self.outPath;\n"
+        f"      walker = {walker};\n    }};\n  }};\n}}\n"
+    )
+    return {"flake.nix": flake, "walker.nix": _packaged("walker.nix"), "pure.nix": _packaged("pure.nix")}
+
+
+def _packaged(name: str) -> str:
+    return files(__package__).joinpath(name).read_text(encoding="utf-8")
+
+
+def _apply(function: str, token: str, targets: Sequence[Target], settings: EvaluationSettings) -> str:
+    systems = " ".join(quote(s) for s in settings.systems)
+    force = "true" if settings.force_recurse else "false"
+    return (
+        f"{function} {{ token = {quote(token)}; targets = [ {' '.join(map(_target, targets))} ];"
+        f" arguments = {{ {' '.join(map(_argument, settings.arguments))} }};"
+        f" systems = [ {systems} ]; force = {force}; }}"
+    )
+
+
+def _argument(argument: Argument) -> str:
+    # The newline ends a comment at the end of the expression.
+    value = quote(argument.value) if argument.is_string else f"({argument.value}\n)"
+    return f"{quote(argument.name)} = {value};"
+
+
+def _target(target: Target) -> str:
+    attr = " ".join(quote(name) for name in target.attr)
+    return f"{{ root = {_root(target)}; attr = [ {attr} ]; kind = {quote(kind(target))}; }}"
+
+
+def _root(target: Target) -> str:
+    match target:
+        case FlakeTarget(reference=reference):
+            return f"(builtins.getFlake {quote(reference)}).outputs"
+        case FileTarget(file=file):
+            return f"(import {quote(file)})"
+        case ExpressionTarget(text=text):
+            return f"({text}\n)"
+        case _:
+            assert_never(target)
+
+
+def kind(target: Target) -> str:
+    """Return what kind of set a target is, in the words of `walker.nix`."""
+    match target:
+        case FlakeTarget(attr=attr):
+            return _flake_kind(attr)
+        case FileTarget() | ExpressionTarget():
+            return "open"
+        case _:
+            assert_never(target)
+
+
+def _flake_kind(attr: AttrPath) -> str:
+    match attr:
+        case ():
+            return "outputs"
+        case ("hydraJobs", *_):
+            return "jobs"
+        case (output,) if output in PER_SYSTEM:
+            return "systems"
+        case _:
+            return "open"
+
+
+class Group(msgspec.Struct, frozen=True):
+    """Targets that one process can evaluate: flakes purely, the rest restricted to one tree."""
+
+    targets: tuple[Target, ...]
+    tree_path: str = ""
+    """Empty for flakes."""
+
+
+def groups(targets: Sequence[Target]) -> list[Group]:
+    """Sort targets by what a process may read, in order of first appearance."""
+    found: dict[str, list[Target]] = {}
+    for target in targets:
+        key = "" if isinstance(target, FlakeTarget) else target.tree_path
+        found.setdefault(key, []).append(target)
+    return [Group(tuple(members), key) for key, members in found.items()]

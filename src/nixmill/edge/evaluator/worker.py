@@ -1,0 +1,132 @@
+"""A worker: one long-lived evaluation process with the walker in it, asked for one batch after another.
+
+Two ways to drive it. `ReplWorker` types into `nix repl`. `PureWorker` serves Nix versions whose repl cannot evaluate
+purely (2.8), by `nix flake check` and directories as bits; see `pure.nix`. Both go on after any error that leaves the process alive.
+What this file does not know: what the walker's answers mean, limits, or retries.
+"""
+
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Final, Protocol
+
+import msgspec
+
+from nixmill.core.evaluation import EvaluationSettings
+from nixmill.edge.evaluator import source_text
+from nixmill.edge.evaluator.launch import Launch
+from nixmill.edge.evaluator.log_lines import LineReader, LogEvent, Said
+from nixmill.edge.evaluator.process import EvalProcess
+from nixmill.edge.evaluator.segments import Batch
+from nixmill.edge.evaluator.source_text import Group
+
+DONE: Final = Said(".", "")
+"""The event that ends each answer, the first meaning that the worker is ready."""
+
+
+class Worker(Protocol):
+    """A process that walks batches."""
+
+    process: EvalProcess
+
+    def send(self, batch: Batch) -> None:
+        """Ask for a batch; only after `DONE`."""
+
+    async def events(self) -> list[LogEvent]:
+        """Wait for what the process says next; raise `EOFError` when it is gone."""
+
+
+class Site(msgspec.Struct, frozen=True, kw_only=True):
+    """What all workers of a group share."""
+
+    launch: Launch
+    group: Group
+    settings: EvaluationSettings
+    token: str
+    directory: str
+    """Private, removed with the evaluation."""
+
+
+class ReplWorker:
+    """Driven over stdin."""
+
+    def __init__(self, process: EvalProcess, token: str) -> None:
+        """Take over a process; use `start`."""
+        self.process = process
+        self._reader = LineReader(token)
+        self._token = token
+
+    @classmethod
+    async def start(cls, site: Site) -> "ReplWorker":
+        """Start a process and load the walker; it is ready after `DONE`."""
+        process = await EvalProcess.start(
+            site.launch.repl(site.settings, site.group.tree_path),
+            environment=site.launch.environ(site.directory),
+            directory=site.group.tree_path or site.directory,
+        )
+        process.write(source_text.repl_lines(site.token, site.group.targets, site.settings))
+        return cls(process, site.token)
+
+    def send(self, batch: Batch) -> None:
+        """Type the command, and one that says that it is done, whether or not it failed."""
+        self.process.write(source_text.run_line(batch.command()) + source_text.end_line(self._token))
+
+    async def events(self) -> list[LogEvent]:
+        """Wait for what the process says next; raise `EOFError` when it is gone."""
+        return [e for line in await self.process.lines() if (e := self._reader.read(line)) is not None]
+
+
+class PureWorker:
+    """Driven by directories, while it sleeps on its full pipe."""
+
+    def __init__(self, process: EvalProcess, token: str, directory: Path) -> None:
+        """Take over a process whose working directory is `directory`; use `start`."""
+        self.process = process
+        self._reader = LineReader(token)
+        self._waits = f'@nix {{"action":"msg","level":0,"msg":"trace: {token}w'.encode()
+        self._asleep = False
+        self._directory = directory
+
+    @classmethod
+    async def start(cls, site: Site) -> "PureWorker":
+        """Start a process and load the walker; it is ready after `DONE`."""
+        flake = Path(site.directory, "flake")
+        if not flake.exists():
+            flake.mkdir()
+            for name, text in source_text.wrapping_flake(site.token, site.group.targets, site.settings).items():
+                (flake / name).write_text(text, encoding="utf-8")
+        own = Path(tempfile.mkdtemp(prefix="worker-", dir=site.directory))
+        process = await EvalProcess.start(
+            site.launch.check(site.settings, str(flake)),
+            environment=site.launch.environ(site.directory),
+            directory=str(own),
+        )
+        return cls(process, site.token, own)
+
+    def send(self, batch: Batch) -> None:
+        """Lay out the command; going on to read wakes the process."""
+        bits = self._directory / "bits"
+        shutil.rmtree(bits, ignore_errors=True)
+        bits.mkdir()
+        for n in command_bits(msgspec.json.encode(batch.command()).decode()):
+            (bits / str(n)).mkdir()
+        self._asleep = False
+
+    async def events(self) -> list[LogEvent]:
+        """Wait for what the process says next; raise `EOFError` when it is gone."""
+        found = [e for line in await self.process.lines() if (e := self._reader.read(line)) is not None]
+        said = [e for e in found if not (isinstance(e, Said) and e.letter == "w")]
+        if not self._asleep and self.process.partial.startswith(self._waits):
+            self._asleep = True
+            said.append(DONE)
+        return said
+
+
+ALPHABET: Final = "0123456789[], "
+"""Letters of a command, in the order of `pure.nix`."""
+
+
+def command_bits(command: str) -> list[int]:
+    """Return the numbers of the bits that are set: 16 for the length, then four a letter, highest first."""
+    words = [(len(command), 0, 16)] + [(ALPHABET.index(c), 16 + 4 * i, 4) for i, c in enumerate(command)]
+    return [at + i for value, at, width in words for i in range(width) if value >> (width - 1 - i) & 1]

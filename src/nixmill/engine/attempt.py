@@ -1,0 +1,151 @@
+"""One attempt: an assignment is carried out by its machine, watched, classified, and told once it is durable."""
+
+import asyncio
+from collections.abc import Sequence
+
+import msgspec
+
+from nixmill.core.attempt import Circumstances, Ending, Trouble, classify
+from nixmill.core.estimate import stem
+from nixmill.core.history import AttemptRow
+from nixmill.core.outcome import Outcome
+from nixmill.core.run_event import Work, WorkStarted
+from nixmill.core.schedule import Assignment
+from nixmill.doors import Builder, BuildLimits, DoorError
+from nixmill.engine.observer import Observer
+from nixmill.engine.request import RunDoors
+from nixmill.nix.build_result import BuildResult, BuildStatus
+from nixmill.nix.derivation import Derivation
+from nixmill.nix.store_path import StorePath
+
+
+class Attempted(msgspec.Struct, frozen=True, kw_only=True):
+    """How one attempt ended, before anybody decides about another."""
+
+    row: AttemptRow
+    ending: Ending
+    tail: tuple[str, ...]
+    kept_directory: str
+    lost_inputs: frozenset[StorePath] = frozenset()
+    """Inputs that turned out not to be there; they are looked at anew."""
+
+
+class Attempt:
+    """Carries out one assignment."""
+
+    def __init__(self, number: int, run: int, what: Assignment, derivation: Derivation | None, doors: RunDoors) -> None:
+        """Prepare attempt `number`; `derivation` is known where it has to be built."""
+        self._what = what
+        self._derivation = derivation
+        self._doors = doors
+        self._lost: frozenset[StorePath] = frozenset()
+        self.row = AttemptRow(
+            number=number,
+            run=run,
+            drv_path=what.drv_path,
+            name=stem(what.node.name),
+            system=what.node.system,
+            work=what.work,
+            machine=what.machine.address,
+            started_at=doors.clock.now(),
+        )
+
+    def started(self) -> WorkStarted:
+        """Return the event that tells its beginning."""
+        node = self._what.node
+        return WorkStarted(
+            attempt=self.row.number,
+            drv_path=node.drv_path,
+            name=node.name,
+            work=self._what.work,
+            machine=self._what.machine.address,
+            about_s=node.about_s if self._what.work is Work.BUILD else None,
+            for_attributes=node.sample,
+        )
+
+    async def carry_out(self, limits: BuildLimits, observer: Observer) -> Attempted:
+        """Do it; a failed build is an answer. Cancelling ends its builder, and is an answer too."""
+        output_bytes = 0
+        cancelled = False
+        try:
+            result = await self._do(limits, observer)
+            output_bytes = await self._size(result)
+        except asyncio.CancelledError:
+            cancelled, result = True, Trouble(message="It was cancelled.", retryable=False)
+        except DoorError as error:
+            result = Trouble(message=str(error), retryable=error.retryable)
+        seconds = observer.seconds()
+        facts = self._circumstances(limits, observer, seconds, output_bytes, cancelled=cancelled)
+        ending = classify(result, facts)
+        log = await observer.close()
+        row = msgspec.structs.replace(
+            self.row,
+            seconds=seconds,
+            outcome=ending.outcome,
+            message=ending.message,
+            exit_status=ending.exit_status,
+            log=log,
+            output_bytes=output_bytes,
+        )
+        tail = () if ending.outcome is Outcome.SUCCEEDED else tuple(observer.tail)
+        kept = observer.kept_directory
+        return Attempted(row=row, ending=ending, tail=tail, kept_directory=kept, lost_inputs=self._lost)
+
+    async def _do(self, limits: BuildLimits, observer: Observer) -> BuildResult | Trouble:
+        builder = self._doors.builders[self._what.machine.address]
+        match self._what.work:
+            case Work.BUILD:
+                return await self._build(builder, limits, observer)
+            case Work.FETCH | Work.NONE:
+                return _worst(await builder.fetch(self._wanted(), observer))
+
+    async def _build(self, builder: Builder, limits: BuildLimits, observer: Observer) -> BuildResult | Trouble:
+        absent = await builder.prepare(self._what.drv_path, self._inputs())
+        if absent:
+            self._lost = frozenset(absent)
+            return Trouble(
+                message=f"{len(absent)} inputs are no longer there, among them {min(absent)}.", retryable=True
+            )
+        return await builder.build(self._what.drv_path, limits, observer)
+
+    def _inputs(self) -> list[StorePath]:
+        """Return every path the builder reads: sources, and the outputs it names of its input derivations."""
+        derivation, node = self._derivation, self._what.node
+        paths = list(derivation.input_srcs) if derivation else []
+        for dependency, names in zip(node.inputs or (), node.input_names, strict=True):
+            outputs = dependency.outputs or {}
+            paths.extend(path for name in names if (path := outputs.get(name)) is not None)
+        return paths
+
+    def _wanted(self) -> Sequence[StorePath]:
+        node = self._what.node
+        outputs = node.outputs or {}
+        return [path for name in node.fetching if (path := outputs.get(name)) is not None]
+
+    async def _size(self, result: BuildResult | Trouble) -> int:
+        if not isinstance(result, BuildResult) or not result.good:
+            return 0
+        paths = [path for path in (self._what.node.outputs or {}).values() if path is not None]
+        return sum(info.nar_size for info in (await self._doors.store.path_infos(paths)).values())
+
+    def _circumstances(
+        self, limits: BuildLimits, observer: Observer, seconds: float, output_bytes: int, *, cancelled: bool
+    ) -> Circumstances:
+        return Circumstances(
+            fixed_output=self._derivation is not None and self._derivation.fixed_output,
+            timeout_s=limits.timeout_s,
+            silence_s=limits.silence_s,
+            log_bytes_max=limits.log_bytes,
+            output_bytes_max=limits.output_bytes,
+            seconds=seconds,
+            quiet_s=observer.silence(),
+            log_bytes=observer.text_bytes,
+            output_bytes=output_bytes,
+            cancelled=cancelled,
+        )
+
+
+def _worst(results: dict[StorePath, BuildResult]) -> BuildResult:
+    """Return a bad result where there is one; a fetch is good when every path is."""
+    bad = [result for result in results.values() if not result.good]
+    return bad[0] if bad else BuildResult(status=BuildStatus.SUBSTITUTED)

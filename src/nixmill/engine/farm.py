@@ -1,0 +1,185 @@
+"""The live side of the schedule: starts what is ready, hears what has ended, until the plan is done.
+
+One owner: only the loop in `run` moves the plan on; attempts are tasks that put their ends in an inbox. Decisions are
+`core.schedule` and `core.attempt`; what is announced is recorded first (`engine.recorder`).
+"""
+
+import asyncio
+from collections.abc import Callable
+
+import msgspec
+
+from nixmill.core.evaluation import Attribute
+from nixmill.core.node import Node
+from nixmill.core.outcome import Outcome
+from nixmill.core.plan import Plan
+from nixmill.core.run_event import WorkEnded, WorkWaits
+from nixmill.core.schedule import Assignment, Scheduler
+from nixmill.core.waiting import reasons
+from nixmill.doors import BuildLimits
+from nixmill.engine.attempt import Attempt, Attempted
+from nixmill.engine.observer import Observer
+from nixmill.engine.planner import Planner
+from nixmill.engine.recorder import Recorder
+from nixmill.engine.request import RunDoors, RunRequest, Tell
+
+ATTEMPT_BLOCK = 64
+"""Attempt numbers are reserved this many at a time."""
+
+WAITS_EVERY_S = 1.0
+
+
+class Farm:
+    """Builds one plan."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        planner: Planner,
+        scheduler: Scheduler,
+        doors: RunDoors,
+        request: RunRequest,
+        recorder: Recorder,
+        tell: Tell,
+        settle: Callable[[], None],
+    ) -> None:
+        """Build `plan` with the machines of `scheduler`; call `settle` whenever derivations may have ended."""
+        self._plan = plan
+        self._planner = planner
+        self._scheduler = scheduler
+        self._doors = doors
+        self._request = request
+        self._recorder = recorder
+        self._tell = tell
+        self._settle = settle
+        self._inbox: asyncio.Queue[tuple[Assignment, Attempted] | None] = asyncio.Queue()
+        self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._numbers: list[int] = []
+        self._waits_at = 0.0
+        self._own: dict[str, Attribute] = {}
+
+    def knows(self, attribute: Attribute) -> None:
+        """Hear of an attribute, whose `meta` may limit its own build."""
+        self._own.setdefault(attribute.drv_path, attribute)
+
+    def look(self) -> None:
+        """Look at the plan again: it has grown."""
+        self._inbox.put_nowait(None)
+
+    def cancel(self) -> None:
+        """Stop everything; builders end within a second."""
+        self._plan.cancel()
+        self._stop_running()
+        self.look()
+
+    async def run(self, number: int) -> None:
+        """Work for run `number` until everything that is wanted has ended and nothing more can come."""
+        async with asyncio.TaskGroup() as group:
+            while not self._plan.done:
+                await self._start_all(group, number)
+                self._say_waits()
+                await self._hear()
+
+    async def _start_all(self, group: asyncio.TaskGroup, number: int) -> None:
+        while (what := self._scheduler.pick(self._doors.clock.monotonic())) is not None:
+            if not self._numbers:
+                first = await self._doors.history.next_attempts(ATTEMPT_BLOCK)
+                self._numbers = list(range(first + ATTEMPT_BLOCK - 1, first - 1, -1))
+            derivation = self._planner.derivations.get(what.drv_path)
+            attempt = Attempt(self._numbers.pop(), number, what, derivation, self._doors)
+            self._tasks[what.node.id] = group.create_task(self._carry_out(what, attempt))
+
+    async def _carry_out(self, what: Assignment, attempt: Attempt) -> None:
+        self._recorder.put(attempt.row)
+        self._tell(attempt.started())
+        observer = Observer(attempt.row.number, self._doors.logs, self._doors.clock, self._tell)
+        attempted = await attempt.carry_out(self._limits(what), observer)
+        self._inbox.put_nowait((what, attempted))
+
+    def _limits(self, what: Assignment) -> BuildLimits:
+        """Return the request's limits, made tighter by what the attribute says of itself."""
+        limits = self._request.build_limits
+        own = self._own.get(what.drv_path)
+        if own is None:
+            return limits
+        return msgspec.structs.replace(
+            limits,
+            timeout_s=own.timeout_s or limits.timeout_s,
+            silence_s=own.max_silent_s or limits.silence_s,
+        )
+
+    async def _hear(self) -> None:
+        """Wait for an end, for the plan to grow, or until something that was put off is due."""
+        now = self._doors.clock.monotonic()
+        due = self._scheduler.next_change(now)
+        try:
+            async with asyncio.timeout(None if due is None else max(0.0, due - now)):
+                message = await self._inbox.get()
+        except TimeoutError:
+            return
+        await self._take(message)
+        while not self._inbox.empty():
+            await self._take(self._inbox.get_nowait())
+        await self._planner.expand()
+        self._settle()
+
+    async def _take(self, message: tuple[Assignment, Attempted] | None) -> None:
+        if message is None:
+            return
+        what, attempted = message
+        self._tasks.pop(what.node.id, None)
+        now = self._doors.clock.monotonic()
+        delay = self._request.retry.delay_s(attempted.ending, what.node.attempts)
+        if self._plan.cancelled:
+            delay = None
+        self._lose_inputs(what.node, attempted)
+        self._plan.ended(
+            what.drv_path,
+            attempted.ending.outcome,
+            now=now,
+            message=attempted.ending.message,
+            retry_at=None if delay is None else now + delay,
+        )
+        if self._plan.cancelled:
+            self._stop_running()
+        self._recorder.put(attempted.row, then=lambda: self._tell(self._ended(what, attempted, delay)))
+
+    def _stop_running(self) -> None:
+        for task in self._tasks.values():
+            task.cancel()
+        self._tasks.clear()
+
+    def _lose_inputs(self, node: Node, attempted: Attempted) -> None:
+        for dependency in node.inputs or ():
+            gone = [name for name, path in (dependency.outputs or {}).items() if path in attempted.lost_inputs]
+            if gone:
+                self._plan.lost(dependency.drv_path, gone)
+
+    def _ended(self, what: Assignment, attempted: Attempted, delay: float | None) -> WorkEnded:
+        row, past = attempted.row, self._planner.past.get(what.drv_path)
+        good = attempted.ending.outcome is Outcome.SUCCEEDED
+        return WorkEnded(
+            attempt=row.number,
+            drv_path=row.drv_path,
+            name=what.node.name,
+            work=row.work,
+            outcome=attempted.ending.outcome,
+            seconds=row.seconds,
+            message="" if good else row.message,
+            exit_status=row.exit_status,
+            tail=attempted.tail,
+            log=row.log,
+            retry_in_s=delay,
+            failed_before=past.failed_in_run if past and not good else None,
+            kept_directory=attempted.kept_directory,
+        )
+
+    def _say_waits(self) -> None:
+        now = self._doors.clock.monotonic()
+        if now < self._waits_at:
+            return
+        self._waits_at = now + WAITS_EVERY_S
+        counts = self._plan.counts()
+        waiting = counts.waiting + counts.ready
+        if waiting:
+            self._tell(WorkWaits(reasons=reasons(self._scheduler, now), waiting=waiting))

@@ -1,0 +1,282 @@
+"""The way of a change, from top to bottom: tree → evaluation → diff → plan → build → report.
+
+`check` is the story; the methods below it are its steps, in the order in which a change takes them. Decisions are
+made in `nixmill.core`, everything outside is behind `nixmill.doors`.
+"""
+
+import asyncio
+import os
+from typing import NamedTuple
+
+from nixmill.core.diff import Base
+from nixmill.core.evaluation import (
+    Attribute,
+    EvalError,
+    EvalRecord,
+    EvaluationEnded,
+    EvaluationFailedError,
+    EvaluationRequest,
+)
+from nixmill.core.history import EvaluationRow, RunEndRow, RunRow, evaluation_key
+from nixmill.core.report import ReportBuilder, RunReport, Stop
+from nixmill.core.run_event import (
+    AttributesRemoved,
+    BaseCompared,
+    EvaluationTold,
+    Noticed,
+    RunEnded,
+    RunEvent,
+    RunStarted,
+    Verdict,
+)
+from nixmill.core.source import NoBase, Tree, TreeRequest
+from nixmill.core.target import Word, show_word
+from nixmill.doors import DoorError, NotAllowedError
+from nixmill.engine.build_site import BuildSite
+from nixmill.engine.intake import Intake
+from nixmill.engine.question import place, question, words_for
+from nixmill.engine.recorder import Recorder
+from nixmill.engine.request import RunDoors, RunRequest, Tell
+from nixmill.engine.settlement import Settlement
+
+
+class Subject(NamedTuple):
+    """What a run is about."""
+
+    tree: Tree
+    base: Tree | NoBase
+    words: tuple[Word, ...]
+
+
+class Flow:
+    """One run. Make it, then await `check`; `cancel` may be called at any time."""
+
+    def __init__(self, request: RunRequest, doors: RunDoors, tell: Tell) -> None:
+        """Prepare; nothing happens before `check`."""
+        self._request = request
+        self._doors = doors
+        self._told = tell
+        self._report = ReportBuilder()
+        self._began = doors.clock.monotonic()
+        self._recorder = Recorder(doors.history, self._notice)
+        self._settlement = Settlement(self._recorder, self._tell)
+        self.site = BuildSite(request, doors, self._recorder, self._tell, self._settlement)
+        self._intake = Intake(self.site, doors.store, self._settlement, self._tell, rebuild=request.rebuild)
+        self._evaluating: asyncio.Task[None] | None = None
+        self._number = 0
+        self._base: Base | None = None
+        self._cancelled = False
+        self._failure: EvaluationFailedError | None = None
+        self._trouble: DoorError | None = None
+
+    async def check(self) -> Verdict:
+        """Carry the change through and return the verdict; raise `InputError` where the request makes no sense."""
+        subject = await self._find_subject()
+        await self._begin(subject)
+        async with asyncio.TaskGroup() as writing:
+            writing.create_task(self._recorder.run())
+            try:
+                await self._carry_through(subject)
+            finally:
+                self._recorder.close()
+        return await self._end()
+
+    def cancel(self) -> None:
+        """Stop: evaluators and builders end within a second; what was done is kept."""
+        self._cancelled = True
+        if self._evaluating is not None:
+            self._evaluating.cancel()
+        self.site.cancel()
+
+    async def _find_subject(self) -> Subject:
+        """Find what is tested, what it is compared with, and which targets that means."""
+        source, request = self._doors.source, self._request
+        tree = await source.tree(TreeRequest(directory=request.directory, revision=request.revision))
+        words = await words_for(request, tree, source)
+        if not request.compare:
+            return Subject(tree, NoBase(reason="comparing was switched off"), words)
+        return Subject(tree, await source.base(tree, request.base), words)
+
+    async def _begin(self, subject: Subject) -> None:
+        """Record the run before anything of it is announced."""
+        tree, base, words = subject
+        row = RunRow(
+            project=tree.project,
+            checkout=tree.checkout,
+            commit=tree.commit,
+            tree_hash=tree.tree_hash,
+            targets=tuple(show_word(word) for word in words),
+            base_commit=base.commit if isinstance(base, Tree) else "",
+            process=os.getpid(),
+            started_at=self._doors.clock.now(),
+        )
+        if not self._request.plan_only:
+            self._number = await self._doors.history.start_run(row)
+        started = RunStarted(
+            run=self._number,
+            project=tree.project,
+            commit=tree.commit,
+            dirty=tree.dirty,
+            targets=row.targets,
+            base=row.base_commit,
+            base_reason=base.reason,
+        )
+        self._tell(started)
+        for text in tree.notices:
+            self._notice(text)
+
+    async def _carry_through(self, subject: Subject) -> None:
+        """Evaluate and build at the same time; the first build starts long before the last attribute is known."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                if not self._request.plan_only:
+                    group.create_task(self.site.run(self._number))
+                self._evaluating = group.create_task(self._evaluate_both(subject))
+                if self._cancelled:
+                    self.cancel()
+        except* DoorError as errors:
+            self._trouble = _first(errors)
+
+    async def _evaluate_both(self, subject: Subject) -> None:
+        """Evaluate the tree, then the base where it is not known: a base nobody has built lets nothing be skipped."""
+        base = subject.base
+        try:
+            known = await self._recall_base(subject)
+            await self._evaluate(subject)
+            if known is None and isinstance(base, Tree):
+                await self._evaluate_base(base, subject.words)
+            self._tell_removed()
+            await self._tell_plan(complete=True)
+        except EvaluationFailedError as error:
+            self._failure = error
+            if self._request.fail_fast:
+                self.site.cancel()
+        finally:
+            self._settlement.let_go()
+            self.site.seal()
+
+    async def _recall_base(self, subject: Subject) -> Base | None:
+        """Return what earlier runs know of the base. Without any base, nothing is held back for it."""
+        if isinstance(subject.base, NoBase):
+            self._settlement.let_go()
+            return None
+        _, key = await self._asked(subject.words, subject.base)
+        row = await self._doors.history.evaluation(key)
+        return None if row is None else self._compare(Base(row), reused=True)
+
+    async def _evaluate(self, subject: Subject) -> None:
+        """Evaluate the tree that is tested; each group of records is leased, compared and planned as it arrives."""
+        asked, key = await self._asked(subject.words, subject.tree)
+        self._settlement.begin(self._number, key)
+        intake = self._intake
+        async for records in self._doors.evaluator.evaluate(asked):
+            await intake.take(records)
+            await self._tell_plan(complete=False)
+        if intake.ended is not None:
+            attributes = tuple(intake.attributes.values())
+            self._record_evaluation(key, subject.tree, attributes, tuple(intake.errors), intake.ended)
+            told = EvaluationTold(ended=intake.ended, attributes=len(attributes), errors=len(intake.errors))
+            self._tell(told)
+
+    async def _evaluate_base(self, base: Tree, words: tuple[Word, ...]) -> None:
+        """Evaluate the base for comparison only; a base that does not evaluate is a notice, not a failure."""
+        asked, key = await self._asked(words, base)
+        records: list[EvalRecord] = []
+        try:
+            async for group in self._doors.evaluator.evaluate(asked):
+                await self._doors.store.hold([record.drv_path for record in group if isinstance(record, Attribute)])
+                records += group
+        except EvaluationFailedError as error:
+            self._notice(f"The base {base.commit[:12]} does not evaluate, so nothing is compared: {error}")
+            return
+        if records and isinstance(records[-1], EvaluationEnded):
+            attributes = tuple(record for record in records if isinstance(record, Attribute))
+            errors = tuple(record for record in records if isinstance(record, EvalError))
+            row = self._record_evaluation(key, base, attributes, errors, records[-1])
+            self._compare(Base(row), reused=False)
+
+    async def _end(self) -> Verdict:
+        """Fold everything into a verdict; record it, then tell it."""
+        report = self._report.report(seconds=self._seconds(), stop=self._stop())
+        verdict, sentence = report.verdict, report.sentence
+        row = RunEndRow(number=self._number, ended_at=self._doors.clock.now(), verdict=verdict, sentence=sentence)
+        if not self._request.plan_only:
+            await self._recorder.write_now(row)
+        self._tell(RunEnded(run=self._number, verdict=verdict, seconds=report.seconds, sentence=sentence))
+        return verdict
+
+    def _stop(self) -> Stop | None:
+        """Return why the run as a whole ended otherwise than its attributes say."""
+        if self._cancelled:
+            return Stop(verdict=Verdict.CANCELLED)
+        if self._failure is not None:
+            return Stop(verdict=Verdict.EVALUATION_FAILED, because=str(self._failure))
+        if self._trouble is not None:
+            denied = isinstance(self._trouble, NotAllowedError)
+            verdict = Verdict.NOT_ALLOWED if denied else Verdict.INFRASTRUCTURE
+            return Stop(verdict=verdict, because=str(self._trouble))
+        return None
+
+    def report(self) -> RunReport:
+        """Return all that is known of the run."""
+        return self._report.report()
+
+    def _tell(self, event: RunEvent) -> None:
+        self._report.handle(event)
+        self._told(event)
+
+    def _compare(self, base: Base, *, reused: bool) -> Base:
+        self._base = base
+        self._intake.compare_with(base)
+        self._settlement.compare_with(base)
+        row = base.row
+        self._tell(BaseCompared(attributes=len(row.attributes), errors=len(row.errors), reused=reused))
+        return base
+
+    def _tell_removed(self) -> None:
+        """Tell what the base has and the tree has not: never silently lost (scenario D7)."""
+        if self._base is not None:
+            gone = self._base.removed(self._intake.attributes.values(), self._intake.errors)
+            self._tell(AttributesRemoved(removed=tuple((one.path, one.renamed_to, one.hidden_by) for one in gone)))
+
+    def _record_evaluation(
+        self,
+        key: str,
+        tree: Tree,
+        attributes: tuple[Attribute, ...],
+        errors: tuple[EvalError, ...],
+        ended: EvaluationEnded,
+    ) -> EvaluationRow:
+        row = EvaluationRow(
+            key=key,
+            run=self._number,
+            tree_hash=tree.tree_hash,
+            commit=tree.commit,
+            seconds=ended.seconds,
+            attributes=attributes,
+            errors=errors,
+        )
+        if not self._request.plan_only:
+            self._recorder.put(row)
+        return row
+
+    async def _tell_plan(self, *, complete: bool) -> None:
+        await self.site.tell_plan(complete=complete, skipped=self._intake.skipped, changed=self._intake.changed)
+
+    async def _asked(self, words: tuple[Word, ...], tree: Tree) -> tuple[EvaluationRequest, str]:
+        """Return the evaluation of a tree, and its identity."""
+        asked = question(self._request, words, tree, self._doors.machines)
+        identity = await self._doors.evaluator.identity()
+        return asked, evaluation_key(tree.tree_hash, asked, identity, place(self._request, tree))
+
+    def _seconds(self) -> float:
+        return self._doors.clock.monotonic() - self._began
+
+    def _notice(self, text: str) -> None:
+        self._tell(Noticed(text=text))
+
+
+def _first(errors: BaseExceptionGroup[DoorError]) -> DoorError:
+    """Return the first error of a group, however deep it lies."""
+    inner = errors.exceptions[0]
+    return _first(inner) if isinstance(inner, BaseExceptionGroup) else inner

@@ -1,0 +1,60 @@
+"""Writes rows to the history in order, many at once, and tells only what is on disk.
+
+Whoever records may go on at once; what must be announced is handed over as `then` and called after the commit
+(semantics §4, "anything that matters is in the database before it is announced").
+Where history cannot be written, a run on a person's machine goes on without it, saying so once.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from nixmill.core.history import Row
+from nixmill.doors import DoorError, History
+
+Then = Callable[[], None]
+_Item = tuple[Sequence[Row], Then | None]
+
+
+class Recorder:
+    """The one writer of a run. Use as a task: `run()` until `close()`."""
+
+    def __init__(self, history: History, notice: Callable[[str], None]) -> None:
+        """Write to `history`; say troubles through `notice`."""
+        self._history = history
+        self._notice = notice
+        self._queue: asyncio.Queue[_Item | None] = asyncio.Queue()
+        self._broken = False
+
+    def put(self, *rows: Row, then: Then | None = None) -> None:
+        """Record `rows` soon, all in one transaction; call `then` once they are durable."""
+        self._queue.put_nowait((rows, then))
+
+    async def write_now(self, *rows: Row) -> None:
+        """Record `rows`, all put before them having been written."""
+        await self._write([(rows, None)])
+
+    def close(self) -> None:
+        """Let `run` end after everything put so far."""
+        self._queue.put_nowait(None)
+
+    async def run(self) -> None:
+        """Write until closed. Items that queue up while one transaction is written share the next."""
+        while True:
+            items = [await self._queue.get()]
+            while not self._queue.empty():
+                items.append(self._queue.get_nowait())
+            await self._write([item for item in items if item is not None])
+            if None in items:
+                return
+
+    async def _write(self, items: Sequence[_Item]) -> None:
+        rows = [row for item, _ in items for row in item]
+        if rows and not self._broken:
+            try:
+                await self._history.record(rows)
+            except DoorError as error:
+                self._broken = True
+                self._notice(f"{error} This run goes on without history.")
+        for _, then in items:
+            if then is not None:
+                then()

@@ -1,0 +1,56 @@
+"""What one run is asked to do, and the doors it may use."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import msgspec
+
+from nixmill.core.attempt import RetryPolicy
+from nixmill.core.evaluation import EvaluationLimits, EvaluationSettings
+from nixmill.core.machine import Machine
+from nixmill.core.run_event import RunEvent
+from nixmill.core.target import Word
+from nixmill.doors import Builder, BuildLimits, Clock, Evaluator, History, Logs, Source, Store
+
+Tell = Callable[[RunEvent], None]
+"""Hears each event of a run, in order; must return at once."""
+
+
+class RunRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """What is tested, how, and how far."""
+
+    directory: str
+    words: tuple[Word, ...]
+    """Empty: chosen by what the tree has."""
+    revision: str | None = None
+    base: str | None = None
+    """A commit to compare with; None: the merge base with the default branch."""
+    compare: bool = True
+    """Whether to look at a base at all."""
+    rebuild: bool = False
+    """Build also what equals a base that is known good ("run anyway")."""
+    plan_only: bool = False
+    fail_fast: bool = False
+    retry: RetryPolicy = RetryPolicy()
+    settings: EvaluationSettings = EvaluationSettings()
+    evaluation_limits: EvaluationLimits = EvaluationLimits()
+    build_limits: BuildLimits = BuildLimits()
+    place: str = ""
+    """The store directory: part of an evaluation's identity."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunDoors:
+    """Everything outside that a run touches."""
+
+    clock: Clock
+    source: Source
+    evaluator: Evaluator
+    store: Store
+    machines: tuple[Machine, ...]
+    builders: Mapping[str, Builder]
+    """One for each machine, by its address."""
+    logs: Logs
+    history: History
+    may_fetch: bool
+    """Whether some cache can be reached at all."""

@@ -1,0 +1,97 @@
+"""The one function through which every attribute's result passes (semantics §4).
+
+Whichever way it came about, built, fetched, present, unchanged or inherited: `settle` records the outcome, and tells
+it once it is durable. While the base is still being evaluated results are held back, since how an attribute changed
+is part of what is told.
+"""
+
+from typing import Final
+
+import msgspec
+
+from nixmill.core.diff import Base, change_of
+from nixmill.core.evaluation import Attribute, EvalError
+from nixmill.core.history import AttributeRow
+from nixmill.core.outcome import Outcome
+from nixmill.core.run_event import AttributeSettled, Work
+from nixmill.engine.recorder import Recorder
+from nixmill.engine.request import Tell
+from nixmill.nix.store_path import StorePath
+
+PRESENT: Final = Work.NONE.value
+
+
+class Result(msgspec.Struct, frozen=True, kw_only=True):
+    """How an attribute ended."""
+
+    attribute: Attribute
+    outcome: Outcome
+    how: str
+    culprit: StorePath | None = None
+    culprit_outcome: Outcome | None = None
+    seconds: float = 0.0
+
+
+class Settlement:
+    """Results of one run."""
+
+    def __init__(self, recorder: Recorder, tell: Tell) -> None:
+        """Begin with no results."""
+        self._run = 0
+        self._evaluation = ""
+        self._recorder = recorder
+        self._tell = tell
+        self._base: Base | None = None
+        self._held: list[Result] | None = []
+        self.results: list[Result] = []
+        self.present = 0
+        self.errors: list[EvalError] = []
+
+    def begin(self, run: int, evaluation: str) -> None:
+        """Record under run `run` and the evaluation's key."""
+        self._run, self._evaluation = run, evaluation
+
+    def compare_with(self, base: Base) -> None:
+        """Learn the base; tell what was held back for it."""
+        self._base = base
+        self.let_go()
+
+    def let_go(self) -> None:
+        """Hold back nothing any more: there is no base, or it is known."""
+        held, self._held = self._held or [], None
+        for result in held:
+            self._record(result)
+
+    def settle(self, result: Result) -> None:
+        """Take a final result."""
+        self.results.append(result)
+        self.present += result.how == PRESENT
+        if self._held is None:
+            self._record(result)
+        else:
+            self._held.append(result)
+
+    def _record(self, result: Result) -> None:
+        attribute = result.attribute
+        change = change_of(self._base, attribute, result.outcome)
+        row = AttributeRow(
+            run=self._run,
+            evaluation=self._evaluation,
+            path=attribute.path,
+            drv_path=attribute.drv_path,
+            outcome=result.outcome,
+            change=change,
+            how=result.how,
+            culprit=result.culprit,
+            seconds=result.seconds,
+        )
+        event = AttributeSettled(
+            attribute=attribute,
+            change=change,
+            outcome=result.outcome,
+            how=result.how,
+            culprit=result.culprit,
+            culprit_outcome=result.culprit_outcome,
+            seconds=result.seconds,
+        )
+        self._recorder.put(row, then=lambda: self._tell(event))

@@ -1,0 +1,145 @@
+# ruff: noqa: INP001 - a program, no package
+"""Keeps the parts of the documentation that are facts of the code: `make docs` writes them, a test compares them.
+
+A part stands between `<!-- begin: NAME -->` and `<!-- end: NAME -->` in a Markdown file; `PARTS` says how each is made.
+"""
+
+import ast
+import io
+import re
+import sys
+from collections.abc import Callable, Iterable
+from itertools import pairwise
+from pathlib import Path
+from typing import Final, cast, get_args
+
+import msgspec
+from rich.console import Console
+
+from nixmill import config
+from nixmill.cli.main import CommandLine
+from nixmill.cli.wiring import Wiring
+from nixmill.core.outcome import MEANING
+from nixmill.core.run_event import EXIT_CODE, USAGE_EXIT_CODE, RunEvent
+from nixmill.core.status import LOOK, of_outcome
+
+ROOT: Final = Path(__file__).parents[1]
+DOCUMENTS: Final = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+_PART: Final = re.compile(r"(<!-- begin: ([a-z-]+) -->\n).*?(<!-- end: \2 -->)", re.DOTALL)
+_HELP_WIDTH: Final = 100
+
+
+def filled(text: str) -> str:
+    """Return a document with all its parts made anew."""
+    return _PART.sub(lambda found: f"{found[1]}\n{PARTS[found[2]]()}\n{found[3]}", text)
+
+
+def names_of_core() -> str:
+    """Return every public class of `core/` by file, with the first sentence of its docstring."""
+    rows: list[tuple[str, ...]] = []
+    for path in sorted((ROOT / "src/nixmill/core").rglob("*.py")):
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                link = f"[{path.stem}](../{path.relative_to(ROOT).as_posix()})"
+                rows.append((f"`{node.name}`", _first_line(ast.get_docstring(node)), link))
+    return _table(("name", "what it is", "file"), sorted(rows, key=lambda row: row[0].lower()))
+
+
+def commands() -> str:
+    """Return the help of every command as it is printed."""
+    app = CommandLine(cast("Wiring", None)).app
+    names = [name for name in app if not name.startswith("-")]
+    return "\n\n".join(f"### nixmill {name}\n\n```text\n{_help(app.help_print, name)}\n```" for name in names)
+
+
+def _help(print_help: Callable[..., None], name: str) -> str:
+    console = Console(file=io.StringIO(), width=_HELP_WIDTH, no_color=True, force_terminal=False)
+    print_help([name], console=console)
+    lines = cast("io.StringIO", console.file).getvalue().strip().splitlines()
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def exit_codes() -> str:
+    """Return what each exit code means."""
+    rows = [(str(code), verdict.value) for verdict, code in EXIT_CODE.items()]
+    return _table(("code", "verdict"), sorted([*rows, (str(USAGE_EXIT_CODE), "usage")], key=lambda row: int(row[0])))
+
+
+def events() -> str:
+    """Return every event of a run with its fields."""
+    rows = []
+    for event in get_args(RunEvent):
+        fields = ", ".join(f"`{field.encode_name}`" for field in msgspec.structs.fields(event))
+        rows.append((f"`{event.__struct_config__.tag}`", _first_line(event.__doc__), fields))
+    return _table(("event", "when", "fields"), rows)
+
+
+def outcomes() -> str:
+    """Return what follows from each outcome."""
+    rows = [
+        (outcome.value, LOOK[of_outcome(outcome)].glyph, *(_yes(answer) for answer in meaning))
+        for outcome, meaning in MEANING.items()
+    ]
+    return _table(("outcome", "shown as", "remembered", "dependents fail too", "retried"), rows)
+
+
+def settings() -> str:
+    """Return the fields of `nixmill.toml`."""
+    notes = _field_notes(Path(config.__file__))
+    rows = []
+    for table in msgspec.structs.fields(config.ProjectConfig):
+        for field in msgspec.structs.fields(table.type):
+            default = msgspec.json.encode(field.default).decode() if field.default is not msgspec.NODEFAULT else ""
+            note = notes.get((table.type.__name__, field.name), "")
+            rows.append((f"`[{table.encode_name}]` `{field.encode_name}`", f"`{default}`", note))
+    return _table(("setting", "default", "meaning"), rows)
+
+
+def _field_notes(path: Path) -> dict[tuple[str, str], str]:
+    """Return the strings that stand under fields, by class and field."""
+    notes = {}
+    for node in ast.parse(path.read_text()).body:
+        body = node.body if isinstance(node, ast.ClassDef) else []
+        for field, note in pairwise(body):
+            match field, note:
+                case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
+                    notes[cast("ast.ClassDef", node).name, name] = " ".join(text.split())
+    return notes
+
+
+def _first_line(docstring: str | None) -> str:
+    return (docstring or "").strip().split("\n")[0]
+
+
+def _yes(answer: bool) -> str:  # noqa: FBT001 - a word for a truth value
+    return "yes" if answer else ""
+
+
+def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    lines = [head, tuple("---" for _ in head), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+PARTS: Final[dict[str, Callable[[], str]]] = {
+    "names-of-core": names_of_core,
+    "commands": commands,
+    "exit-codes": exit_codes,
+    "events": events,
+    "outcomes": outcomes,
+    "settings": settings,
+}
+
+
+def main() -> int:
+    """Write the documents that changed and name them."""
+    for document in DOCUMENTS:
+        before = document.read_text()
+        after = filled(before)
+        if after != before:
+            document.write_text(after)
+            sys.stderr.write(f"{document.relative_to(ROOT)} written anew\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
