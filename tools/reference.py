@@ -31,7 +31,7 @@ _HELP_WIDTH: Final = 100
 
 def filled(text: str) -> str:
     """Return a document with all its parts made anew."""
-    return _PART.sub(lambda found: f"{found[1]}\n{PARTS[found[2]]()}\n{found[3]}", text)
+    return _PART.sub(lambda found: f"{found[1]}\n{PARTS[found[2]]()}\n\n{found[3]}", text)
 
 
 def names_of_core() -> str:

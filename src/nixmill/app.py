@@ -5,16 +5,18 @@ import contextlib
 import importlib
 import os
 import sys
+import tempfile
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nixmill.cli.main import run_command_line
 from nixmill.cli.wiring import StoreChoice
+from nixmill.core.doctor import Finding, diagnose
 from nixmill.core.errors import InputError
 from nixmill.core.installation import NixInstallation
 from nixmill.core.machine import LOCAL, Machine, MachinesError, parse
-from nixmill.doors import Builder, Evaluator, Logs, Source
+from nixmill.doors import Builder, DoorError, Evaluator, History, Logs, Source
 from nixmill.edge.daemon import DaemonBuilder, DaemonSettings, open_store
 from nixmill.edge.daemon.remote import RemoteBuilder
 from nixmill.edge.daemon.settings import install_hook
@@ -23,6 +25,7 @@ from nixmill.edge.git import GitSource
 from nixmill.edge.git_command import git_environment
 from nixmill.edge.log_files import LogFiles
 from nixmill.edge.nix_installation import find_installation
+from nixmill.edge.no_history import NoHistory
 from nixmill.edge.private_files import make_directory
 from nixmill.edge.substituters import probe
 from nixmill.edge.system_clock import SystemClock
@@ -65,8 +68,7 @@ class App:
                 stack.push_async_callback(remote.aclose)
                 builders[machine.address] = remote
             await importing
-            logs = self._logs()
-            stack.push_async_callback(logs.close)
+            history, logs = await self._memory(stack, notice)
             yield RunDoors(
                 clock=SystemClock(),
                 source=self.source(),
@@ -75,9 +77,25 @@ class App:
                 machines=machines,
                 builders=builders,
                 logs=logs,
-                history=await stack.enter_async_context(self.open_history()),
+                history=history,
                 may_fetch=bool(settings.substituters),
             )
+
+    async def _memory(
+        self, stack: contextlib.AsyncExitStack, notice: Callable[[str], None]
+    ) -> tuple[History, LogFiles]:
+        """Open history and logs; where that cannot be, the run remembers nothing and its logs are temporary."""
+        history: History
+        directory = self._state / "logs"
+        try:
+            history = await stack.enter_async_context(self.open_history())
+        except DoorError as error:
+            notice(f"{error} This run goes on without history.")
+            history = NoHistory()
+            directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="nixmill-logs-")))
+        logs = LogFiles(directory)
+        stack.push_async_callback(logs.close)
+        return history, logs
 
     @contextlib.asynccontextmanager
     async def open_history(self) -> AsyncIterator["SqlHistory"]:
@@ -90,7 +108,7 @@ class App:
 
     def logs(self) -> Logs:
         """Return the logs of this machine's attempts."""
-        return self._logs()
+        return LogFiles(self._state / "logs")
 
     def source(self) -> Source:
         """Return the source of checkouts."""
@@ -104,8 +122,12 @@ class App:
         """Return the store directory, which is part of an evaluation's identity."""
         return self._environ.get("NIX_STORE_DIR", DEFAULT_STORE_DIR)
 
-    def _logs(self) -> LogFiles:
-        return LogFiles(self._state / "logs")
+    async def examine(self, *, thorough: bool) -> list[Finding]:
+        """Look at the machine as `nixmill doctor` does."""
+        from nixmill.edge.doctor_facts import gather  # noqa: PLC0415 - only this command pays for it
+
+        make_directory(self._state)
+        return diagnose(await gather(self._environ, self._state / "history.sqlite", try_out_sandbox=thorough))
 
     def _evaluator(self, choice: StoreChoice, nix: NixInstallation) -> Evaluator:
         return choose_evaluator(choice.evaluator, self._environ, nix.program)
@@ -115,7 +137,7 @@ class App:
         configured = nix.settings.substituters if nix.settings.substitute else ()
         found = await probe(configured, store_dir=nix.store_dir)
         for cache in found.unreachable:
-            notice(f"The cache {cache.url} is not used in this run: {cache.reason}.")
+            notice(f"Not used in this run: {cache.sentence}")
         return DaemonSettings.from_environment(
             self._environ, hook_script=install_hook(self._state), substituters=found.reachable
         )

@@ -166,14 +166,14 @@ async def test_a_failure_is_remembered_until_a_success(history: Both) -> None:
     assert past[drv("a")].failed_in_run is None
 
 
-async def test_estimates_are_the_median_of_the_newest_nine_successful_builds(history: Both) -> None:
+async def test_estimates_are_the_median_of_the_newest_five_successful_builds(history: Both) -> None:
     run = await history.start_run(a_run())
     await history.record([an_attempt(n, run, "a", seconds=float(n)) for n in range(1, 21)])
     await history.record([an_attempt(21, run, "a", seconds=900.0, outcome=Outcome.BUILD_FAILED)])
     await history.record([an_attempt(22, run, "a", seconds=900.0, work=Work.FETCH)])
     await history.record([an_attempt(23, run, "b", outcome=Outcome.CANCELLED)])
     _, seconds = await history.past_builds([], ["a", "b", "c"])
-    assert seconds == {"a": 16.0}
+    assert seconds == {"a": 18.0}
 
 
 async def _process() -> asyncio.subprocess.Process:

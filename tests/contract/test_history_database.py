@@ -10,6 +10,7 @@ import signal
 import sqlite3
 import stat
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -315,6 +316,20 @@ async def test_large_calls_are_written_in_batches_and_come_back_whole(file: Path
         assert found is not None
         assert found.attributes == row.attributes
         assert len(found.outcomes) == count
+
+
+async def test_an_opening_that_is_cancelled_leaves_no_thread(file: Path) -> None:
+    async def hold() -> None:
+        async with open_history(file):
+            await asyncio.Event().wait()
+
+    for turns in range(4):
+        task = asyncio.create_task(hold())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait([task])
+    assert not [each.name for each in threading.enumerate() if each.name == "nixmill-history"]
 
 
 async def test_asking_a_closed_history_is_a_fault(file: Path) -> None:

@@ -8,7 +8,6 @@ import msgspec
 from nixmill.core.history import (
     AttemptRow,
     AttributeRow,
-    EndedAttempt,
     EvaluationRow,
     Keep,
     PastBuild,
@@ -16,16 +15,15 @@ from nixmill.core.history import (
     Row,
     RunEndRow,
     RunRow,
-    past_builds,
     runs_to_prune,
 )
-from nixmill.core.outcome import Outcome
+from nixmill.core.outcome import MEANING, Outcome
 from nixmill.core.run_event import Work
 from nixmill.doors import DoorError
 from nixmill.nix.attr_path import AttrPath
 from nixmill.nix.store_path import StorePath
 
-RECENT = 9
+RECENT = 5
 
 
 class FakeHistory:
@@ -72,14 +70,32 @@ class FakeHistory:
     async def past_builds(
         self, drv_paths: Collection[StorePath], names: Collection[str]
     ) -> tuple[Mapping[StorePath, PastBuild], Mapping[str, float]]:
-        wanted = set(drv_paths)
-        ended = [
-            EndedAttempt(row.drv_path, row.number, row.run, row.started_at + row.seconds, row.outcome)
-            for _, row in sorted(self.attempt_rows.items())
-            if row.outcome is not None and row.drv_path in wanted
-        ]
+        past = {drv_path: self._past(drv_path) for drv_path in drv_paths}
         medians = {name: self._seconds(name) for name in names}
-        return past_builds(ended), {name: median(seconds) for name, seconds in medians.items() if seconds}
+        return (
+            {drv_path: each for drv_path, each in past.items() if each is not None},
+            {name: median(seconds) for name, seconds in medians.items() if seconds},
+        )
+
+    def _past(self, drv_path: StorePath) -> PastBuild | None:
+        past: PastBuild | None = None
+        failed: int | None = None
+        for number, row in sorted(self.attempt_rows.items()):
+            if row.drv_path != drv_path or row.outcome is None:
+                continue
+            if row.outcome is Outcome.SUCCEEDED:
+                failed = None
+            elif MEANING[row.outcome].remembered:
+                failed = row.run
+            past = PastBuild(
+                drv_path=drv_path,
+                last_outcome=row.outcome,
+                last_run=row.run,
+                last_attempt=number,
+                last_at=row.started_at + row.seconds,
+                failed_in_run=failed,
+            )
+        return past
 
     def _seconds(self, name: str) -> list[float]:
         return [

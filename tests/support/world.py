@@ -99,10 +99,9 @@ class World:
             timeout_s=timeout_s,
         )
 
-    def flow(self, request: RunRequest | None = None) -> Flow:
-        """Return a flow over this world; its events are added to `events`."""
-        self.events = []
-        doors = RunDoors(
+    def doors(self) -> RunDoors:
+        """Return the doors of this world."""
+        return RunDoors(
             clock=LoopClock(),
             source=self.source,
             evaluator=self.evaluator,
@@ -113,7 +112,11 @@ class World:
             history=self.history,
             may_fetch=self.may_fetch,
         )
-        return Flow(request or self.request(), doors, self.events.append)
+
+    def flow(self, request: RunRequest | None = None) -> Flow:
+        """Return a flow over this world; its events are added to `events`."""
+        self.events = []
+        return Flow(request or self.request(), self.doors(), self.events.append)
 
     def request(self, **changes: object) -> RunRequest:
         """Return the plain request, with changes."""

@@ -11,6 +11,7 @@ from nixmill.core.run_event import (
     BaseCompared,
     Change,
     EvaluationTold,
+    Noticed,
     Planned,
     RunEnded,
     RunStarted,
@@ -238,10 +239,11 @@ async def test_a_fetchable_output_is_fetched_and_a_lying_cache_leads_to_a_build(
         world.store.outputs(lied)["out"]: Script(BuildStatus.NO_SUBSTITUTERS, "404"),
     }
     world.commit([world.attribute("honest", honest), world.attribute("lied", lied)])
-    assert await world.check() is Verdict.GOOD
+    assert await world.check(retry=RetryPolicy(first_s=0.001)) is Verdict.GOOD
     assert world.settled()["honest"].how == "fetched"
     assert world.settled()["lied"].how == "built"
     assert world.builder.finished == [lied]
+    assert any("did not deliver it" in event.text for event in world.told(Noticed) if isinstance(event, Noticed))
 
 
 async def test_a_dry_run_plans_everything_and_touches_nothing() -> None:

@@ -68,6 +68,19 @@ def test_verdicts_are_said_once_and_in_order() -> None:
     assert said == names
 
 
+def test_attributes_of_one_derivation_share_its_failure_block() -> None:
+    emulator = Emulator(100, 40)
+    renderer = live(emulator)
+    names = ("checks.a", "packages.a")
+    failed = work_ended(1, "a-1.0", Outcome.BUILD_FAILED, exit_status=1, message="builder failed\nlong story")
+    settling = [(0.0, settled(name, outcome=Outcome.BUILD_FAILED, how="builder failed\nlong story")) for name in names]
+    finding = [(0.0, found(name)) for name in names]
+    play([(0, started()), *finding, (0, work_started(1, "a-1.0")), (0, failed), *settling], renderer)
+    text = "\n".join(emulator.shown)
+    assert text.count("✖ checks.a failed with exit status 1") == 1
+    assert "✖ packages.a  failed: it is the same derivation as checks.a" in text
+
+
 def test_after_the_end_only_permanent_lines_are_left_and_the_cursor_is_back() -> None:
     emulator = Emulator(100, 30)
     renderer = live(emulator)

@@ -10,8 +10,11 @@ from typing import Annotated, Final, Literal
 from cyclopts import App, CycloptsError, Parameter
 
 from nixmill import __version__
+from nixmill.cli import changes as changes_command
+from nixmill.cli import doctor as doctor_command
 from nixmill.cli import init as init_command
 from nixmill.cli import log as log_command
+from nixmill.cli import repro as repro_command
 from nixmill.cli import run as run_command
 from nixmill.cli import runs as runs_command
 from nixmill.cli import shell as shell_command
@@ -47,7 +50,17 @@ class CommandLine:
         self.app = App(
             name="nixmill", help=OVERVIEW, help_format="plaintext", version=__version__, result_action="return_value"
         )
-        for command in (self.run, self.log, self.shell, self.runs, self.init, self.completion):
+        for command in (
+            self.run,
+            self.why,
+            self.diff,
+            self.log,
+            self.shell,
+            self.repro,
+            self.runs,
+            self.init,
+            self.completion,
+        ):
             self.app.command(command)
 
     def run(
@@ -95,6 +108,45 @@ class CommandLine:
         directory, script = asyncio.run(shell_command.prepare_shell(self._wiring, what))
         return shell_command.enter_shell(directory, script, command)
 
+    def why(
+        self,
+        attribute: str,
+        /,
+        *targets: str,
+        what: Annotated[What | None, Parameter(name="*")] = None,
+        compare: Annotated[Compare | None, Parameter(name="*")] = None,
+    ) -> int:
+        """Say why an attribute changed against the base, down to the source that changed.
+
+        nixmill why hello                  a part of its name is enough
+        nixmill why hello --base v1.0      since a tag
+        """
+        options = Everything(what=what or What(), compare=compare or Compare())
+        return asyncio.run(changes_command.why(self._wiring, attribute, targets, options))
+
+    def diff(
+        self,
+        before: str,
+        after: str | None = None,
+        /,
+        *targets: str,
+        what: Annotated[What | None, Parameter(name="*")] = None,
+    ) -> int:
+        """Compare the evaluations of two commits, or of one and the checkout as it stands.
+
+        nixmill diff main                  what does my checkout change?
+        nixmill diff v1.0 v1.1 .#packages
+        """
+        return asyncio.run(changes_command.diff(self._wiring, before, after, targets, Everything(what=what or What())))
+
+    def repro(self, what: str, /) -> int:
+        """Print the commands that repeat what the latest run did with an attribute.
+
+        nixmill repro hello
+        """
+        print(*asyncio.run(repro_command.repro(self._wiring, what)), sep="\n")  # noqa: T201 - the result is asked for
+        return 0
+
     def runs(self, *, limit: int = 20) -> int:
         """List the runs of this machine, the newest first.
 
@@ -102,6 +154,19 @@ class CommandLine:
         """
         asyncio.run(runs_command.runs(self._wiring, limit))
         return 0
+
+    def doctor(
+        self,
+        *,
+        thorough: Annotated[bool, Parameter(negative="")] = False,
+        json: Annotated[bool, Parameter(negative="")] = False,
+    ) -> int:
+        """Look whether this machine is fit for it: Nix and its advisories, sandbox, store, caches, disk, history.
+
+        nixmill doctor
+        nixmill doctor --thorough          try the sandbox out with a tiny build too
+        """
+        return asyncio.run(doctor_command.doctor(self._wiring, thorough=thorough, json=json))
 
     def init(self) -> int:
         """Start a nixmill.toml here, and a first check where there is nothing to evaluate.

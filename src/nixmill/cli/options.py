@@ -68,6 +68,8 @@ class Compare:
 
     base: str | None = None
     "Compare with this commit. Default: the merge base with the default branch."
+    dry_run: Annotated[bool, Parameter(name=["--dry-run", "-n"], negative="")] = False
+    "Print the plan: what changed, what would be built and fetched; do nothing."
     no_base: Annotated[bool, Parameter(negative="")] = False
     "Compare with nothing."
 

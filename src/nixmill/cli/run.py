@@ -12,7 +12,8 @@ import msgspec
 
 from nixmill.cli.interrupt import interruptible
 from nixmill.cli.options import Everything
-from nixmill.cli.render.choose import Several, make_renderer
+from nixmill.cli.render.choose import Several, make_renderer, paint_for, terminal_size
+from nixmill.cli.render.plan_view import plan_lines
 from nixmill.cli.render.renderer import Renderer
 from nixmill.cli.wiring import StoreChoice, Wiring
 from nixmill.config import FILE_NAME, ProjectConfig, read_config
@@ -78,6 +79,7 @@ def make_request(wiring: Wiring, targets: tuple[str, ...], options: Everything, 
         base=options.compare.base,
         compare=not options.compare.no_base,
         rebuild=options.build.rebuild,
+        plan_only=options.compare.dry_run,
         fail_fast=options.build.fail_fast,
         retry=RetryPolicy(attempts_max=1 + options.build.tries_again(config)),
         settings=options.evaluate.settings(options.what, config),
@@ -103,6 +105,8 @@ async def run(wiring: Wiring, targets: tuple[str, ...], options: Everything) -> 
         flow = Flow(request, doors, shown.tell)
         with interruptible(flow.cancel, shown.renderer.close):
             verdict = await flow.check()
+    if request.plan_only:
+        _print_plan(flow, options)
     _print_results(flow.report(), options)
     return EXIT_CODE[verdict]
 
@@ -127,11 +131,22 @@ def _renderer(options: Everything) -> Renderer:
     return Several([make_renderer(mode="jsonl", color=show.color, environ=os.environ, now=now), for_people])
 
 
+def _print_plan(flow: Flow, options: Everything) -> None:
+    """Print what the run would do, on standard output."""
+    view = flow.plan_view()
+    if options.show.json:
+        sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(view)) + b"\n")
+        return
+    fd = sys.stdout.fileno()
+    lines = plan_lines(view, paint_for(options.show.color, os.environ, fd), terminal_size(fd)[0])
+    print(*lines, sep="\n")  # noqa: T201 - the result is what is asked for
+
+
 def _print_results(report: RunReport, options: Everything) -> None:
     """Print what was asked for on standard output, and write files."""
     if options.show.junit:
         Path(options.show.junit).write_text(junit(report), encoding="utf-8")
-    if options.show.json:
+    if options.show.json and not options.compare.dry_run:
         sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(report)) + b"\n")
     if options.show.print_out_paths:
         for attribute in report.attributes:

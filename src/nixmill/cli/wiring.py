@@ -45,5 +45,5 @@ class Wiring(Protocol):
     def cores(self) -> int:
         """Return how many processors this process may use."""
 
-    async def examine(self, directory: str, *, thorough: bool) -> tuple[Finding, ...]:
-        """Look at the machine as `nixmill doctor` does."""
+    async def examine(self, *, thorough: bool) -> list[Finding]:
+        """Look at the machine as `nixmill doctor` does; `thorough` tries the sandbox out with a tiny build."""

@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Iterable
-from typing import NamedTuple
 
 import msgspec
 
@@ -15,7 +14,7 @@ from nixmill.core.evaluation import (
     FlakeTarget,
     Target,
 )
-from nixmill.core.outcome import MEANING, Outcome
+from nixmill.core.outcome import Outcome
 from nixmill.core.run_event import Change, Verdict, Work
 from nixmill.nix.attr_path import AttrPath
 from nixmill.nix.store_path import StorePath
@@ -119,40 +118,6 @@ class PastBuild(msgspec.Struct, frozen=True, kw_only=True):
 
 Row = RunEndRow | EvaluationRow | AttributeRow | AttemptRow
 """What a run records as it goes; of equal identity the last one wins."""
-
-
-class EndedAttempt(NamedTuple):
-    """The part of an ended attempt that `past_builds` needs."""
-
-    drv_path: StorePath
-    number: int
-    run: int
-    ended_at: float
-    outcome: Outcome
-
-
-def past_builds(attempts: Iterable[EndedAttempt]) -> dict[StorePath, PastBuild]:
-    """Return what ended attempts, given in the order of their numbers, say of their derivations."""
-    newest: dict[StorePath, EndedAttempt] = {}
-    failed: dict[StorePath, int] = {}
-    for attempt in attempts:
-        newest[attempt.drv_path] = attempt
-        if attempt.outcome is Outcome.SUCCEEDED:
-            failed.pop(attempt.drv_path, None)
-        elif MEANING[attempt.outcome].remembered:
-            failed[attempt.drv_path] = attempt.run
-    return {drv_path: _past_build(attempt, failed.get(drv_path)) for drv_path, attempt in newest.items()}
-
-
-def _past_build(newest: EndedAttempt, failed_in_run: int | None) -> PastBuild:
-    return PastBuild(
-        drv_path=newest.drv_path,
-        last_outcome=newest.outcome,
-        last_run=newest.run,
-        last_attempt=newest.number,
-        last_at=newest.ended_at,
-        failed_in_run=failed_in_run,
-    )
 
 
 class Keep(msgspec.Struct, frozen=True, kw_only=True):

@@ -18,7 +18,6 @@ from nixmill.core.run_event import (
     AttributeSettled,
     AttributesRemoved,
     Change,
-    Planned,
     Verdict,
     Work,
     WorkEnded,

@@ -97,7 +97,8 @@ def _why_ready(scheduler: Scheduler, node: Node, now: float) -> str:
     if not present:
         return needs + _away(hosts, now)
     if node.work is Work.FETCH:
-        return f"all {present[0].machine.max_jobs} places for fetches are busy"
+        places = present[0].machine.max_jobs
+        return f"all {places} places for fetches are busy" if places > 1 else "the only place for fetches is busy"
     return needs + _busy(present, now)
 
 

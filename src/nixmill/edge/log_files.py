@@ -64,9 +64,11 @@ class LogFiles:
 
     async def close(self) -> None:
         """Write what is aside, then stop the thread. Logs still open are closed as they are."""
-        for log in list(self._open.values()):
-            await log.close()
-        await self._writer.stop()
+        try:
+            for log in list(self._open.values()):
+                await log.close()
+        finally:
+            await self._writer.stop()
 
     def _path(self, attempt: int) -> Path:
         rest, last = divmod(attempt, 1000)

@@ -13,7 +13,7 @@ from nixmill.core.evaluation import Attribute
 from nixmill.core.node import Node
 from nixmill.core.outcome import Outcome
 from nixmill.core.plan import Plan
-from nixmill.core.run_event import WorkEnded, WorkWaits
+from nixmill.core.run_event import Noticed, Work, WorkEnded, WorkWaits
 from nixmill.core.schedule import Assignment, Scheduler
 from nixmill.core.waiting import reasons
 from nixmill.doors import BuildLimits
@@ -129,9 +129,7 @@ class Farm:
         what, attempted = message
         self._tasks.pop(what.node.id, None)
         now = self._doors.clock.monotonic()
-        delay = self._request.retry.delay_s(attempted.ending, what.node.attempts)
-        if self._plan.cancelled:
-            delay = None
+        delay = self._delay_s(what, attempted)
         self._lose_inputs(what.node, attempted)
         self._plan.ended(
             what.drv_path,
@@ -143,6 +141,20 @@ class Farm:
         if self._plan.cancelled:
             self._stop_running()
         self._recorder.put(attempted.row, then=lambda: self._tell(self._ended(what, attempted, delay)))
+
+    def _delay_s(self, what: Assignment, attempted: Attempted) -> float | None:
+        """Return the pause before another attempt; a fetch gets one more, then its derivation is built instead."""
+        if self._plan.cancelled:
+            return None
+        if what.work is not Work.FETCH:
+            return self._request.retry.delay_s(attempted.ending, what.node.attempts)
+        delay = msgspec.structs.replace(self._request.retry, attempts_max=2).delay_s(
+            attempted.ending, what.node.attempts
+        )
+        if delay is None and attempted.ending.outcome is not Outcome.SUCCEEDED:
+            text = f"A cache announced {what.node.name} but did not deliver it ({attempted.ending.message})."
+            self._tell(Noticed(text=f"{text} It is built instead."))
+        return delay
 
     def _stop_running(self) -> None:
         for task in self._tasks.values():

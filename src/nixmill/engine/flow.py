@@ -18,6 +18,7 @@ from nixmill.core.evaluation import (
     EvaluationRequest,
 )
 from nixmill.core.history import EvaluationRow, RunEndRow, RunRow, evaluation_key
+from nixmill.core.plan_view import PlanView
 from nixmill.core.report import ReportBuilder, RunReport, Stop
 from nixmill.core.run_event import (
     AttributesRemoved,
@@ -33,6 +34,7 @@ from nixmill.core.source import NoBase, Tree, TreeRequest
 from nixmill.core.target import Word, show_word
 from nixmill.doors import DoorError, NotAllowedError
 from nixmill.engine.build_site import BuildSite
+from nixmill.engine.dry_run import plan_view
 from nixmill.engine.intake import Intake
 from nixmill.engine.question import place, question, words_for
 from nixmill.engine.recorder import Recorder
@@ -220,6 +222,10 @@ class Flow:
     def report(self) -> RunReport:
         """Return all that is known of the run."""
         return self._report.report()
+
+    def plan_view(self) -> PlanView:
+        """Return what a run with `plan_only` would have done."""
+        return plan_view(self.site.plan, self._base, self._settlement.results, self.report())
 
     def _tell(self, event: RunEvent) -> None:
         self._report.handle(event)

@@ -120,11 +120,16 @@ def passed(event: AttributeSettled, paint: Paint, columns: int) -> list[str]:
     return [paint.fit("  ".join(filter(None, words)), columns)]
 
 
-def verdict(event: AttributeSettled, paint: Paint, columns: int) -> list[str]:
-    """Return the verdict of an attribute that is not good and has no failure block of its own."""
-    status = of_outcome(event.outcome)
+def verdict(event: AttributeSettled, twin: AttrPath | None, paint: Paint, columns: int) -> list[str]:
+    """Return the verdict of an attribute that is not good and has no failure block of its own.
+
+    `twin` is the attribute whose failure block tells all about the same derivation, if there is one.
+    """
     name = paint.attribute(event.attribute.path, columns // 2)
-    return [paint.fit(f"{paint.glyph(status)} {name}  {paint.text(event.how) or event.outcome.value}", columns)]
+    why = paint.text(event.how.partition("\n")[0]) or event.outcome.value
+    if twin is not None:
+        why = f"failed: it is the same derivation as {paint.plain_attribute(twin)}"
+    return [paint.fit(f"{paint.glyph(of_outcome(event.outcome))} {name}  {why}", columns)]
 
 
 def victims(culprit: StorePath, paths: list[AttrPath], paint: Paint, columns: int) -> list[str]:
@@ -179,8 +184,10 @@ def cause(failure: Failure) -> str:
             return f"stopped after {took}: {failure.outcome.value}"
         case Outcome.HASH_MISMATCH | Outcome.NOT_DETERMINISTIC:
             return f"failed: {failure.outcome.value}"
+        case Outcome.NO_MACHINE:
+            return failure.outcome.value
         case _:
-            return f"could not be built, by our fault: {failure.outcome.value}"
+            return f"could not be built, which is our trouble: {failure.outcome.value}"
 
 
 def exit_words(status: int | None) -> str:

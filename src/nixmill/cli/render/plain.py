@@ -152,14 +152,15 @@ class PlainRenderer:
         path = self._state.attributes_of.get(event.drv_path)
         whom = f"  {paint.attribute(path, style='')}" if path is not None else ""
         took = paint.dim(f"built in {duration(event.seconds)}")
-        title = f"{paint.glyph(Status.PASSED)} {paint.text(event.name)}  {took}{whom}"
+        title = ci.neutral(f"{paint.glyph(Status.PASSED)} {paint.text(event.name)}  {took}{whom}")
         lines = self._quoted(list(log.lines)) if log else []
         self._mark(ci.fold(self._ci, title, lines, f"build-{event.attempt}", self._now) if lines else [title])
 
     def _failed(self, failure: Failure, event: WorkEnded, log: _Log | None) -> None:
         """Say who failed and show the log, all of it as far as we have it; the head of a long one folded."""
         kept = list(log.lines if log and log.lines else event.tail)
-        title, *block = blocks.failure_block(failure, self._state, self._paint, COLUMNS, tail=kept[-UNFOLDED_LINES:])
+        told = blocks.failure_block(failure, self._state, self._paint, COLUMNS, tail=kept[-UNFOLDED_LINES:])
+        title, *block = map(ci.neutral, told)
         head = kept[:-UNFOLDED_LINES]
         hidden = (log.count if log and log.lines else len(kept)) - min(len(kept), UNFOLDED_LINES)
         where = f": {commands.log(event.attempt)}" if event.log else ""
@@ -170,7 +171,7 @@ class PlainRenderer:
         self._mark([*lines, *block, ""])
 
     def _mark(self, lines: list[str]) -> None:
-        """Say lines that are made here, fold markers among them."""
+        """Say lines that are neutral already, with fold markers of ours among them."""
         self._pending += lines
 
     def _quoted(self, lines: list[str]) -> list[str]:

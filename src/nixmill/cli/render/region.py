@@ -68,7 +68,7 @@ def _running(running: Running, paint: Paint, now: float, columns: int) -> str:
     if left >= _ABOUT_WIDTH:
         line += paint.dim(paint.pad(f"  {_estimate(running, elapsed)}", _ABOUT_WIDTH))
         left -= _ABOUT_WIDTH
-    return (line + _doing(running, paint, left)).rstrip()
+    return paint.fit((line + _doing(running, paint, left)).rstrip(), columns)
 
 
 def _timer(seconds: float) -> str:

@@ -135,10 +135,12 @@ class Story:
         if status is Status.DEPENDENCY_FAILED and event.culprit:
             self._victims.setdefault(event.culprit, []).append(event.attribute.path)
             return []
-        return [] if self._has_block(event) else blocks.verdict(event, self._paint, columns)
+        twin = self._twin(event)
+        return [] if twin == event.attribute.path else blocks.verdict(event, twin, self._paint, columns)
 
-    def _has_block(self, event: AttributeSettled) -> bool:
-        """Say whether the failure block of the attribute's derivation named this very attribute."""
+    def _twin(self, event: AttributeSettled) -> AttrPath | None:
+        """Return the attribute that the failure block of this attribute's derivation names; None without a block."""
         failure = self._state.failures.get(event.attribute.drv_path)
-        first = self._state.attributes_of.get(event.attribute.drv_path)
-        return failure is not None and failure.ended is not None and first == event.attribute.path
+        if failure is None or failure.ended is None:
+            return None
+        return self._state.attributes_of.get(event.attribute.drv_path)

@@ -120,7 +120,6 @@ def insert_into(dialect: str, table: Table) -> sqlite.Insert | postgresql.Insert
 
 def as_table(connection: Connection, values: Collection[str]) -> TableValuedAlias:
     """Return a table of one column, `value`, of texts handed over as one parameter: any number of them."""
-    text = json.dumps(list(values))
     if connection.dialect.name == "postgresql":
-        return func.json_array_elements_text(cast(text, JSON)).table_valued("value")
-    return func.json_each(text).table_valued("value")
+        return func.json_array_elements_text(cast(list(values), JSON)).table_valued("value")
+    return func.json_each(json.dumps(list(values))).table_valued("value")

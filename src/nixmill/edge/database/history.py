@@ -34,8 +34,8 @@ async def open_history(file: Path, *, now: Callable[[], float] = time.time) -> A
     an SQLite that is too old.
     """
     thread = DatabaseThread(file)
-    await thread.opened()
     try:
+        await thread.opened()
         yield SqlHistory(thread, now)
     finally:
         await thread.close()

@@ -5,11 +5,12 @@ from collections.abc import Collection, Sequence
 from statistics import median
 from typing import Final
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, Select, case, func, select
+from sqlalchemy.sql import TableValuedAlias
 
 from nixmill.core.evaluation import Attribute, EvalError
-from nixmill.core.history import AttemptRow, AttributeRow, EvaluationRow, PastBuild, RunRow, past_builds
-from nixmill.core.outcome import Outcome
+from nixmill.core.history import AttemptRow, AttributeRow, EvaluationRow, PastBuild, RunRow
+from nixmill.core.outcome import MEANING, Outcome
 from nixmill.core.run_event import Work
 from nixmill.edge import process_identity
 from nixmill.edge.database import tables
@@ -17,31 +18,51 @@ from nixmill.edge.database.engine import as_table
 from nixmill.edge.database.rows import (
     attempt_row,
     attribute_of,
-    ended_attempt,
     error_of,
     outcome_of,
     outcome_row,
+    past_build,
     path_of,
     run_row,
 )
 from nixmill.nix.attr_path import AttrPath
 from nixmill.nix.store_path import StorePath
 
-RECENT: Final = 9
+RECENT: Final = 5
 """How many of the newest builds of a name its median is made of."""
 
 
 def past(connection: Connection, drv_paths: Collection[StorePath]) -> dict[StorePath, PastBuild]:
-    """Return what ended attempts say of these derivations."""
-    wanted = as_table(connection, drv_paths)
+    """Return what ended attempts say of these derivations.
+
+    However many attempts there were, the index alone tells which of them matter: the newest, and the newest
+    failure that enters failure memory where no success is newer.
+    """
+    deciding = _deciding(as_table(connection, drv_paths)).subquery()
+    last, bad = tables.attempt.alias("last"), tables.attempt.alias("bad")
+    still_bad = (bad.c.number == deciding.c.bad) & (deciding.c.bad > func.coalesce(deciding.c.good, 0))
+    query = select(
+        last.c.drv_path, last.c.number, last.c.run, last.c.started_at, last.c.seconds, last.c.outcome, bad.c.run
+    ).select_from(deciding.join(last, last.c.number == deciding.c.last).outerjoin(bad, still_bad))
+    return {row[0]: past_build(*row) for row in connection.execute(query)}
+
+
+def _deciding(wanted: TableValuedAlias) -> Select[tuple[str, int, int, int]]:
+    """Return the numbers of the newest ended, newest good and newest remembered bad attempt of each derivation."""
     attempt = tables.attempt.c
-    query = (
-        select(attempt.drv_path, attempt.number, attempt.run, attempt.started_at, attempt.seconds, attempt.outcome)
+    good = attempt.outcome == Outcome.SUCCEEDED.value
+    bad = attempt.outcome.in_([outcome.value for outcome, meaning in MEANING.items() if meaning.remembered])
+    return (
+        select(
+            attempt.drv_path,
+            func.max(attempt.number).label("last"),
+            func.max(case((good, attempt.number))).label("good"),
+            func.max(case((bad, attempt.number))).label("bad"),
+        )
         .select_from(wanted.join(tables.attempt, attempt.drv_path == wanted.c.value))
         .where(attempt.outcome.is_not(None))
+        .group_by(attempt.drv_path)
     )
-    ended = [ended_attempt(*row) for row in connection.execute(query)]
-    return past_builds(sorted(ended, key=lambda each: each.number))
 
 
 def medians(connection: Connection, names: Collection[str]) -> dict[str, float]:

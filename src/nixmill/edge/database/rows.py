@@ -14,7 +14,7 @@ from sqlalchemy import Row as SqlRow
 from sqlalchemy import RowMapping
 
 from nixmill.core.evaluation import Attribute, EvalError, EvalFault
-from nixmill.core.history import AttemptRow, AttributeRow, EndedAttempt, RunRow
+from nixmill.core.history import AttemptRow, AttributeRow, PastBuild, RunRow
 from nixmill.core.outcome import Outcome
 from nixmill.core.run_event import Change, Verdict, Work
 from nixmill.nix.attr_path import AttrPath
@@ -219,11 +219,24 @@ def attempt_row(row: SqlRow[Any]) -> AttemptRow:
     return AttemptRow(**values)
 
 
-def ended_attempt(
-    drv_path: StorePath, number: int, run: int, started_at: float, seconds: float, outcome: str
-) -> EndedAttempt:
-    """Return an attempt that has ended."""
-    return EndedAttempt(drv_path, number, run, started_at + seconds, outcome_of(outcome))
+def past_build(
+    drv_path: StorePath,
+    number: int,
+    run: int,
+    started_at: float,
+    seconds: float,
+    outcome: str,
+    failed_in_run: int | None,
+) -> PastBuild:
+    """Return what these columns say of a derivation."""
+    return PastBuild(
+        drv_path=drv_path,
+        last_outcome=outcome_of(outcome),
+        last_run=run,
+        last_attempt=number,
+        last_at=started_at + seconds,
+        failed_in_run=failed_in_run,
+    )
 
 
 def outcome_of(text: str) -> Outcome:

@@ -138,7 +138,7 @@ attempt: Final = Table(
     Column("log", Text, nullable=False),
     Column("output_bytes", BigInteger, nullable=False),
 )
-Index("ix_nm_attempt_drv_path", attempt.c.drv_path, attempt.c.number)
+Index("ix_nm_attempt_drv_path", attempt.c.drv_path, attempt.c.number, attempt.c.outcome)
 
 _built = (attempt.c.outcome == "succeeded") & (attempt.c.work == "build")
 Index(

@@ -41,6 +41,7 @@ class DatabaseThread:
         self._file = file
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._opened: Future[None] = Future()
+        self._opened.set_running_or_notify_cancel()  # whoever stops waiting must not disturb the thread
         self._closed = False
         # A daemon thread: a program that ends without closing must not hang. SQLite rolls back what was under way.
         self._thread = threading.Thread(target=self._run, name="nixmill-history", daemon=True)

@@ -60,14 +60,13 @@ def error(
     path: AttrPath,
     *,
     tree_path: str = "",
-    ours: str = "",
     show_trace: bool = False,
     traces: tuple[str, ...] = (),
 ) -> EvalError:
     """Return the record for an error Nix printed while the attribute at `path` was evaluated.
 
-    `tree_path` is cut from the position, as is a fetched source's store path. Positions in «string» and below `ours`
-    are the walker's and passed over.
+    `tree_path` is cut from the position, as is a fetched source's store path. Positions in «string» and in
+    the walker's files are passed over.
     """
     parsed = eval_message.parse(text)
     message = f"{parsed.message}\n\n{parsed.trace}" if show_trace and parsed.trace else parsed.message
@@ -75,17 +74,18 @@ def error(
         path=path,
         fault=classify(parsed),
         message=message or "evaluation failed without a message",
-        position=next((p for at in parsed.positions if (p := relative(at, tree_path, ours))), ""),
+        position=next((p for at in parsed.positions if (p := relative(at, tree_path))), ""),
         traces=traces,
     )
 
 
+_OURS: Final = re.compile(r"/nixmill-(walker|pure|worker)\.nix:")
 _SOURCE: Final = re.compile(r"/(?:[^/]+/)*[0-9a-df-np-sv-z]{32}-[^/:]+/")
 
 
-def relative(position: str, tree_path: str, ours: str = "") -> str:
+def relative(position: str, tree_path: str) -> str:
     """Return a position relative to the tree or fetched source it lies in, others as they are, nothing for the walker's."""
-    if position.startswith(("«string»", "«none»", "(string)")) or (ours and position.startswith(ours)):
+    if position.startswith(("«string»", "«none»", "(string)")) or _OURS.search(position):
         return ""
     if tree_path and position.startswith(tree_path.rstrip("/") + "/"):
         return position[len(tree_path.rstrip("/")) + 1 :]

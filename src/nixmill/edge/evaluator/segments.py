@@ -16,7 +16,7 @@ BATCH_SECONDS: Final = 0.1
 """How long a batch should take: long against the 1 ms of a round trip, short against the end of an evaluation."""
 FIRST_BATCH: Final = 8
 BATCH_MAX: Final = 5000
-SEGMENTS_MAX: Final = 64
+SEGMENTS_MAX: Final = 16
 """A command stays short: purely evaluating workers read it bit by bit."""
 
 

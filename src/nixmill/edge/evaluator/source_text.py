@@ -51,14 +51,18 @@ def end_line(token: str) -> str:
 
 def wrapping_flake(token: str, targets: Sequence[Target], settings: EvaluationSettings) -> dict[str, str]:
     """Return the files of a flake whose check walks (see `pure.nix`)."""
-    walker = _apply("import ./walker.nix", token, targets, settings)
     flake = (
         "{\n  outputs = { self }: {\n"
-        f"    hydraJobs = import ./pure.nix {{\n      token = {quote(token)};\n"
+        f"    hydraJobs = import ./nixmill-pure.nix {{\n      token = {quote(token)};\n"
         "      home = builtins.unsafeDiscardStringContext self.outPath;\n"
-        f"      walker = {walker};\n    }};\n  }};\n}}\n"
+        "      walker = import ./nixmill-worker.nix;\n    };\n  };\n}\n"
     )
-    return {"flake.nix": flake, "walker.nix": _packaged("walker.nix"), "pure.nix": _packaged("pure.nix")}
+    return {
+        "flake.nix": flake,
+        "nixmill-walker.nix": _packaged("walker.nix"),
+        "nixmill-pure.nix": _packaged("pure.nix"),
+        "nixmill-worker.nix": _apply("import ./nixmill-walker.nix", token, targets, settings),
+    }
 
 
 def _packaged(name: str) -> str:

@@ -85,6 +85,7 @@ class PureWorker:
         self._reader = LineReader(token)
         self._waits = f'@nix {{"action":"msg","level":0,"msg":"trace: {token}w'.encode()
         self._asleep = False
+        """The line that says that it waits has begun and not yet ended."""
         self._directory = directory
 
     @classmethod
@@ -110,12 +111,16 @@ class PureWorker:
         bits.mkdir()
         for n in command_bits(msgspec.json.encode(batch.command()).decode()):
             (bits / str(n)).mkdir()
-        self._asleep = False
 
     async def events(self) -> list[LogEvent]:
         """Wait for what the process says next; raise `EOFError` when it is gone."""
-        found = [e for line in await self.process.lines() if (e := self._reader.read(line)) is not None]
-        said = [e for e in found if not (isinstance(e, Said) and e.letter == "w")]
+        said: list[LogEvent] = []
+        for line in await self.process.lines():
+            event = self._reader.read(line)
+            if isinstance(event, Said) and event.letter == "w":
+                self._asleep = False
+            elif event is not None:
+                said.append(event)
         if not self._asleep and self.process.partial.startswith(self._waits):
             self._asleep = True
             said.append(DONE)

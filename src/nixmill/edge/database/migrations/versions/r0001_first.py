@@ -12,6 +12,7 @@ _NUMBER = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 def upgrade() -> None:
     """Go forward; there is no way back."""
     _runs()
+    _attempts()
     _evaluations()
     _outcomes()
 
@@ -50,6 +51,9 @@ def _runs() -> None:
         sqlite_where=sa.text("ended_at IS NULL"),
         postgresql_where=sa.text("ended_at IS NULL"),
     )
+
+
+def _attempts() -> None:
     op.create_table(
         "nm_attempt",
         sa.Column("number", _NUMBER, autoincrement=False, nullable=False),
@@ -77,7 +81,7 @@ def _runs() -> None:
         sqlite_where=sa.text("outcome = 'succeeded' AND work = 'build'"),
         postgresql_where=sa.text("outcome = 'succeeded' AND work = 'build'"),
     )
-    op.create_index("ix_nm_attempt_drv_path", "nm_attempt", ["drv_path", "number"], unique=False)
+    op.create_index("ix_nm_attempt_drv_path", "nm_attempt", ["drv_path", "number", "outcome"], unique=False)
     op.create_index("ix_nm_attempt_run", "nm_attempt", ["run"], unique=False)
 
 

@@ -1,0 +1,9 @@
+"""Evaluators: our own, which needs only the nix command, and nix-eval-jobs where it is installed.
+
+Main path: `own.py` (a request) → `crew.py` (workers) → `worker.py` (a process) → `walker.nix` (the walk) →
+`log_lines.py` (its output) → `records.py` (records).
+"""
+
+from nixmill.edge.evaluator.own import OwnEvaluator
+
+__all__ = ["OwnEvaluator"]

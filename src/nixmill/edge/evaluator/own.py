@@ -1,0 +1,168 @@
+"""Our own evaluator: needs nothing but the nix command, 2.8 or newer.
+
+Carries a request through: groups of targets one after another, each walked by a crew; records to the consumer as they are
+made. The walk is `walker.nix`, the queue `segments.py`, the reading `records.py`, the workers `crew.py`.
+"""
+
+import asyncio
+import contextlib
+import secrets
+import tempfile
+import time
+from collections.abc import AsyncIterator, Awaitable, Mapping
+from pathlib import Path
+
+from nixmill.core.evaluation import (
+    EvalRecord,
+    EvaluationEnded,
+    EvaluationRequest,
+    EvaluationTrace,
+    FileTarget,
+)
+from nixmill.edge.evaluator import complaints
+from nixmill.edge.evaluator.crew import Crew, Parcel
+from nixmill.edge.evaluator.probe import Probe
+from nixmill.edge.evaluator.records import Context, TargetFailedError, UnknownAttributeError
+from nixmill.edge.evaluator.segments import Frontier
+from nixmill.edge.evaluator.source_text import Group, groups
+from nixmill.edge.evaluator.worker import PureWorker, ReplWorker, Site, Worker
+
+
+class OwnEvaluator:
+    """The door `Evaluator`, over `nix`."""
+
+    def __init__(self, environment: Mapping[str, str], program: str = "nix") -> None:
+        """Run `program` with `environment` (all of it: nothing is inherited)."""
+        self._probe = Probe(environment, program)
+
+    async def identity(self) -> str:
+        """Return name and version, such as `nix repl 2.8.0`."""
+        return f"nix repl {await self._probe.version()}"
+
+    async def evaluate(self, request: EvaluationRequest) -> AsyncIterator[EvalRecord]:
+        """Yield records as they are made; see the door."""
+        account = _Account(request)
+        seen: set[str] = set()
+        for group in groups(request.targets):
+            async with contextlib.aclosing(self._group(group, request, account)) as records:
+                async for record in records:
+                    if isinstance(record, EvaluationTrace):
+                        # Each worker evaluates the root for itself and repeats what it says.
+                        if record.text in seen:
+                            continue
+                        seen.add(record.text)
+                    account.count()
+                    yield record
+        yield account.ended(await self.identity())
+
+    async def _group(
+        self, group: Group, request: EvaluationRequest, account: "_Account"
+    ) -> AsyncIterator[EvalRecord]:
+        for target in group.targets:
+            if isinstance(target, FileTarget) and not Path(target.file).exists():  # noqa: ASYNC240 - one stat
+                raise complaints.missing_file(target)
+        with tempfile.TemporaryDirectory(prefix="nixmill-") as directory:
+            async with contextlib.aclosing(self._crew(group, request, directory, account)) as records:
+                async for record in records:
+                    yield record
+
+    async def _crew(
+        self, group: Group, request: EvaluationRequest, directory: str, account: "_Account"
+    ) -> AsyncIterator[EvalRecord]:
+        parcels: asyncio.Queue[Parcel | None] = asyncio.Queue(maxsize=2 * request.limits.workers)
+        crew = Crew(
+            start=await self._starter(group, request, directory),
+            frontier=Frontier(tuple(target.attr for target in group.targets)),
+            context=Context(tree_path=group.tree_path, show_trace=request.settings.show_trace),
+            limits=request.limits,
+            deliver=parcels.put,
+        )
+        walk = asyncio.create_task(_walk(crew, parcels))
+        try:
+            while (parcel := await account.within_time(parcels.get(), crew)) is not None:
+                hand, records = parcel
+                for record in records:
+                    yield record
+                hand.consumed()
+            await walk
+        except (TargetFailedError, UnknownAttributeError) as error:
+            raise _complaint(group, error) from None
+        finally:
+            walk.cancel()
+            await asyncio.gather(walk, return_exceptions=True)
+            await crew.close()
+            account.crew(crew)
+
+    async def _starter(self, group: Group, request: EvaluationRequest, directory: str) -> "_Starter":
+        launch = await self._probe.launch()
+        repl = bool(group.tree_path) or await self._probe.repl_is_pure()
+        site = Site(
+            launch=launch,
+            group=group,
+            settings=request.settings,
+            token=f"nixmill-{secrets.token_hex(8)}-",
+            directory=directory,
+        )
+        return _Starter(site, repl=repl)
+
+
+class _Starter:
+    """Starts workers of the kind that a group needs."""
+
+    def __init__(self, site: Site, *, repl: bool) -> None:
+        self._site = site
+        self._repl = repl
+
+    async def __call__(self) -> Worker:
+        return await (ReplWorker.start(self._site) if self._repl else PureWorker.start(self._site))
+
+
+async def _walk(crew: Crew, parcels: asyncio.Queue[Parcel | None]) -> None:
+    try:
+        await crew.run()
+    except Exception:
+        await parcels.put(None)
+        raise
+    await parcels.put(None)
+
+
+def _complaint(group: Group, error: TargetFailedError | UnknownAttributeError) -> Exception:
+    target = group.targets[error.target]
+    if isinstance(error, TargetFailedError):
+        return complaints.failed(target, error.text)
+    return complaints.unknown(target, error.found.index, error.found.names)
+
+
+class _Account:
+    """What an evaluation took, and what is left of its time."""
+
+    def __init__(self, request: EvaluationRequest) -> None:
+        self._began = time.monotonic()
+        self._limit = request.limits.time_s
+        self._first: float | None = None
+        self._peak = 0
+        self._workers = 0
+
+    def count(self) -> None:
+        if self._first is None:
+            self._first = time.monotonic() - self._began
+
+    def crew(self, crew: Crew) -> None:
+        self._peak = max(self._peak, crew.peak_bytes)
+        self._workers = max(self._workers, crew.started)
+
+    async def within_time(self, waiting: Awaitable[Parcel | None], crew: Crew) -> Parcel | None:
+        try:
+            async with asyncio.timeout(self._began + self._limit - time.monotonic()):
+                return await waiting
+        except TimeoutError:
+            raise complaints.too_long(self._limit, crew.busy()) from None
+
+    def ended(self, evaluator: str) -> EvaluationEnded:
+        return EvaluationEnded(
+            seconds=time.monotonic() - self._began,
+            first_record_s=self._first,
+            peak_bytes=self._peak,
+            workers=self._workers,
+            evaluator=evaluator,
+        )

@@ -1,0 +1,184 @@
+"""What the end of an attempt means. Messages are Nix's own, of 2.8 and 2.34."""
+
+from typing import Any
+
+import pytest
+
+from nixmill.core.attempt import Circumstances, Ending, RetryPolicy, Trouble, classify, exit_status, known_failure
+from nixmill.core.history import PastBuild
+from nixmill.core.outcome import Outcome
+from nixmill.nix.build_result import BuildResult, BuildStatus
+from nixmill.nix.store_path import StorePath
+
+DRV = StorePath("/nix/store/qkxasapq8gr3dipf3m4p17c7jpyl7bj6-x.drv")
+NO_SYSTEM_2_8 = (
+    f"a 'riscv64-linux' with features {{}} is required to build '{DRV}', "
+    "but I am a 'x86_64-linux' with features {benchmark, kvm}"
+)
+NO_SYSTEM_2_34 = (
+    f"Cannot build '{DRV}'.\nReason: required system or feature not available\n"
+    "Required system: 'riscv64-linux' with features {}\nCurrent system: 'x86_64-linux' with features {kvm}"
+)
+
+
+def outcome(status: BuildStatus, message: str = "", **facts: Any) -> Outcome:  # noqa: ANN401 (fields of Circumstances)
+    return classify(BuildResult(status=status, message=message), Circumstances(**facts)).outcome
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [
+        (BuildStatus.BUILT, Outcome.SUCCEEDED),
+        (BuildStatus.SUBSTITUTED, Outcome.SUCCEEDED),
+        (BuildStatus.ALREADY_VALID, Outcome.SUCCEEDED),
+        (BuildStatus.RESOLVES_TO_ALREADY_VALID, Outcome.SUCCEEDED),
+        (BuildStatus.PERMANENT_FAILURE, Outcome.BUILD_FAILED),
+        (BuildStatus.INPUT_REJECTED, Outcome.BUILD_FAILED),
+        (BuildStatus.OUTPUT_REJECTED, Outcome.BUILD_FAILED),
+        (BuildStatus.TRANSIENT_FAILURE, Outcome.INFRASTRUCTURE),
+        (BuildStatus.CACHED_FAILURE, Outcome.BUILD_FAILED),
+        (BuildStatus.TIMED_OUT, Outcome.TIMED_OUT),
+        (BuildStatus.MISC_FAILURE, Outcome.INFRASTRUCTURE),
+        (BuildStatus.DEPENDENCY_FAILED, Outcome.INFRASTRUCTURE),
+        (BuildStatus.LOG_LIMIT_EXCEEDED, Outcome.LOG_TOO_LARGE),
+        (BuildStatus.NOT_DETERMINISTIC, Outcome.NOT_DETERMINISTIC),
+        (BuildStatus.NO_SUBSTITUTERS, Outcome.INFRASTRUCTURE),
+    ],
+)
+def test_each_number_of_nix_has_its_outcome(status: BuildStatus, expected: Outcome) -> None:
+    assert outcome(status) is expected
+
+
+def test_no_number_of_nix_is_left_out() -> None:
+    for status in BuildStatus:
+        assert outcome(status) in Outcome
+
+
+def test_a_fixed_output_that_fails_is_an_ordinary_failure_unless_the_disk_was_full() -> None:
+    failed = f"builder for '{DRV}' failed with exit code 1"
+    assert outcome(BuildStatus.TRANSIENT_FAILURE, failed, fixed_output=True) is Outcome.BUILD_FAILED
+    full = "error: writing to file: No space left on device"
+    assert outcome(BuildStatus.TRANSIENT_FAILURE, full, fixed_output=True) is Outcome.INFRASTRUCTURE
+
+
+def test_a_hash_mismatch_is_told_from_an_output_that_is_rejected() -> None:
+    mismatch = f"hash mismatch in fixed-output derivation '{DRV}':\n  specified: sha256-A\n     got:    sha256-B"
+    assert outcome(BuildStatus.OUTPUT_REJECTED, mismatch, fixed_output=True) is Outcome.HASH_MISMATCH
+    assert outcome(BuildStatus.OUTPUT_REJECTED, mismatch) is Outcome.BUILD_FAILED
+    missing = f"builder for '{DRV}' failed to produce output path '/nix/store/x'"
+    assert outcome(BuildStatus.OUTPUT_REJECTED, missing, fixed_output=True) is Outcome.BUILD_FAILED
+
+
+@pytest.mark.parametrize(
+    ("message", "facts", "expected"),
+    [
+        ("timed out after 5 seconds of silence", {"timeout_s": 60, "silence_s": 5}, Outcome.SILENT),
+        ("timed out after 60 seconds", {"timeout_s": 60, "silence_s": 5}, Outcome.TIMED_OUT),
+        ("timed out after 5 seconds", {"timeout_s": 60, "silence_s": 5}, Outcome.SILENT),
+        ("timed out after 5 seconds", {"silence_s": 5}, Outcome.SILENT),
+        ("timed out after 5 seconds", {"timeout_s": 5}, Outcome.TIMED_OUT),
+        ("timed out after 5 seconds", {}, Outcome.TIMED_OUT),
+        ("", {"timeout_s": 60, "silence_s": 5, "seconds": 20.0, "quiet_s": 5.2}, Outcome.SILENT),
+        ("", {"timeout_s": 60, "silence_s": 5, "seconds": 60.1, "quiet_s": 1.0}, Outcome.TIMED_OUT),
+        (
+            "timed out after 5 seconds",
+            {"timeout_s": 5, "silence_s": 5, "seconds": 5.0, "quiet_s": 1},
+            Outcome.TIMED_OUT,
+        ),
+    ],
+)
+def test_too_long_is_told_from_too_silent(message: str, facts: dict[str, Any], expected: Outcome) -> None:
+    assert outcome(BuildStatus.TIMED_OUT, message, **facts) is expected
+
+
+@pytest.mark.parametrize("message", [NO_SYSTEM_2_8, NO_SYSTEM_2_34])
+def test_a_machine_that_cannot_build_it_is_no_fault_of_the_project(message: str) -> None:
+    assert outcome(BuildStatus.INPUT_REJECTED, message) is Outcome.NO_MACHINE
+    assert outcome(BuildStatus.MISC_FAILURE, message) is Outcome.NO_MACHINE
+    ending = classify(Trouble(message=message, retryable=False), Circumstances())
+    assert (ending.outcome, ending.retryable) == (Outcome.NO_MACHINE, False)
+
+
+def test_a_lost_input_is_our_trouble_where_we_had_made_it_present() -> None:
+    assert outcome(BuildStatus.DEPENDENCY_FAILED, inputs_present=False) is Outcome.DEPENDENCY_FAILED
+
+
+def test_what_nix_has_no_number_for_is_a_failure_where_the_builder_ran() -> None:
+    assert outcome(BuildStatus.MISC_FAILURE, f"builder for '{DRV}' failed with exit code 3") is Outcome.BUILD_FAILED
+
+
+def test_our_own_limits_and_cancelling_win_over_the_broken_connection_they_cause() -> None:
+    broken = Trouble(message="The daemon closed the connection.", retryable=True)
+    assert classify(broken, Circumstances(cancelled=True)).outcome is Outcome.CANCELLED
+    assert classify(broken, Circumstances(log_bytes_max=10, log_bytes=11)).outcome is Outcome.LOG_TOO_LARGE
+    assert classify(broken, Circumstances(log_bytes_max=10, log_bytes=10)).outcome is Outcome.INFRASTRUCTURE
+
+
+def test_an_output_that_is_too_large_fails_though_it_was_built() -> None:
+    assert outcome(BuildStatus.BUILT, output_bytes_max=10, output_bytes=11) is Outcome.OUTPUT_TOO_LARGE
+    assert outcome(BuildStatus.BUILT, output_bytes_max=0, output_bytes=11) is Outcome.SUCCEEDED
+
+
+def test_a_build_that_was_done_before_it_was_cancelled_is_done() -> None:
+    assert outcome(BuildStatus.BUILT, cancelled=True) is Outcome.SUCCEEDED
+
+
+@pytest.mark.parametrize(
+    ("message", "status"),
+    [
+        (f"builder for '{DRV}' failed with exit code 37;\n       last 10 log lines:", 37),
+        (f"builder for '{DRV}' failed due to signal 9 (Killed)", -9),
+        (f"Cannot build '{DRV}'.\nReason: builder failed with exit code 100.", 100),
+        ("timed out after 5 seconds", None),
+        ("", None),
+    ],
+)
+def test_the_exit_status_is_read_from_the_message(message: str, status: int | None) -> None:
+    assert exit_status(message) == status
+    assert classify(BuildResult(status=BuildStatus.PERMANENT_FAILURE, message=message), Circumstances()) == Ending(
+        outcome=Outcome.BUILD_FAILED, message=message, exit_status=status, retryable=False
+    )
+
+
+def test_the_pause_grows_up_to_a_cap_and_ends_with_the_attempts() -> None:
+    policy = RetryPolicy(attempts_max=5, first_s=2.0, factor=3.0, cap_s=30.0)
+    trouble = Ending(outcome=Outcome.INFRASTRUCTURE, retryable=True)
+    assert [policy.delay_s(trouble, attempts) for attempts in range(1, 7)] == [2.0, 6.0, 18.0, 30.0, None, None]
+
+
+@pytest.mark.parametrize("of", [one for one in Outcome if one is not Outcome.INFRASTRUCTURE])
+def test_only_our_own_trouble_is_tried_again(of: Outcome) -> None:
+    assert RetryPolicy().delay_s(Ending(outcome=of, retryable=True), 1) is None
+
+
+def test_trouble_that_cannot_pass_is_not_tried_again() -> None:
+    ending = classify(Trouble(message="no permission", retryable=False), Circumstances())
+    assert ending.outcome is Outcome.INFRASTRUCTURE
+    assert RetryPolicy().delay_s(ending, 1) is None
+
+
+def past(failed_in_run: int | None = 12) -> PastBuild:
+    return PastBuild(
+        drv_path=DRV,
+        last_outcome=Outcome.BUILD_FAILED,
+        last_run=12,
+        last_attempt=3,
+        last_at=1000.0,
+        failed_in_run=failed_in_run,
+    )
+
+
+def test_a_failure_is_remembered_with_the_run_it_happened_in() -> None:
+    assert known_failure(past(), now=2000.0) == 12
+
+
+@pytest.mark.parametrize(
+    "forgotten", [{"outputs_valid": True}, {"merge_queue": True}, {"cleared": True}, {"max_age_s": 9}]
+)
+def test_a_remembered_failure_gives_way(forgotten: dict[str, Any]) -> None:
+    assert known_failure(past(), now=2000.0, **forgotten) is None
+
+
+def test_nothing_is_remembered_of_what_never_failed() -> None:
+    assert known_failure(None, now=0.0) is None
+    assert known_failure(past(failed_in_run=None), now=2000.0) is None
