@@ -13,7 +13,6 @@ from nixmill.core.outcome import Outcome
 from nixmill.core.report import ReportBuilder, RunReport, Stop
 from nixmill.core.run_event import (
     EXIT_CODE,
-    AttributeErred,
     AttributeSettled,
     AttributesRemoved,
     Change,

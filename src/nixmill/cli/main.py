@@ -58,6 +58,7 @@ class CommandLine:
             self.shell,
             self.repro,
             self.runs,
+            self.doctor,
             self.init,
             self.completion,
         ):

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections import deque
 
 from nixmill.cli import find
 from nixmill.cli.wiring import StoreChoice, Wiring
@@ -12,21 +13,23 @@ from nixmill.core.build_shell import start_script
 from nixmill.core.errors import InputError
 from nixmill.core.terminal_text import sanitise
 from nixmill.engine.fail_again import fail_again
+from nixmill.engine.observer import TAIL_LINES
 from nixmill.engine.planner import outputs_of
 
 
 class _Teller:
-    """Shows the log of the repeated build on standard error."""
+    """Remembers the end of the repeated build's log, and where its directory is."""
 
     def __init__(self) -> None:
         self.directory = ""
+        self.tail: deque[str] = deque(maxlen=TAIL_LINES)
 
     def started(self) -> None:
         """See `BuildObserver`."""
 
     def line(self, text: str) -> None:
         """See `BuildObserver`."""
-        _say(sanitise(text))
+        self.tail.append(sanitise(text))
 
     def phase(self, name: str) -> None:
         """See `BuildObserver`."""
@@ -41,8 +44,10 @@ async def prepare_shell(wiring: Wiring, word: str | None) -> tuple[str, str]:
     async with wiring.open_history() as history:
         _, attempt = await find.attempt(history, word)
     teller = _Teller()
+    _say(f"Building {attempt.drv_path} once more, with its directory kept …")
     async with wiring.open_run(StoreChoice(), _say) as doors:
         derivation = await fail_again(doors, attempt.drv_path, teller)
+    _say(*teller.tail)
     if not teller.directory:
         raise InputError("It failed, but Nix kept no directory.", "Was it built on another machine?")
     outputs = outputs_of(derivation)
@@ -60,5 +65,5 @@ def enter_shell(directory: str, script: str, command: str | None) -> int:
         return subprocess.run([bash, *how], check=False, env={"TERM": os.environ.get("TERM", "dumb")}).returncode
 
 
-def _say(text: str) -> None:
-    print(text, file=sys.stderr)  # noqa: T201 - people read this
+def _say(*lines: str) -> None:
+    print(*lines, sep="\n", file=sys.stderr)  # noqa: T201 - people read this

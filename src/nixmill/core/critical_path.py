@@ -17,7 +17,7 @@ UNKNOWN_BUILD_S: Final = 10.0
 FETCH_S: Final = 2.0
 """Seconds a fetch is taken to last; history of fetches says more about the network than about the path."""
 
-_STEPS_PER_EDGE: Final = 4
+_STEPS_PER_EDGE: Final = 2
 """Edges that may be walked again for each edge that is added."""
 _STEPS_MAX: Final = 20_000
 """Edges walked at once, some milliseconds: what was saved up is not spent in one go."""

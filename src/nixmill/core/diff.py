@@ -111,7 +111,7 @@ class Base:
         erred = {error.path for error in errors}
         new_names: dict[StorePath, AttrPath] = {}
         for attribute in sorted(attributes, key=lambda one: one.path):
-            if attribute.path not in self._attributes:
+            if self.before(attribute.path) is None:
                 new_names.setdefault(attribute.drv_path, attribute.path)
         gone = sorted((self._attributes.keys() | self._errors.keys()) - here - erred)
         return tuple(

@@ -56,6 +56,7 @@ class Farm:
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._numbers: list[int] = []
         self._waits_at = 0.0
+        self._waiting = 0
         self._own: dict[str, Attribute] = {}
 
     def knows(self, attribute: Attribute) -> None:
@@ -112,8 +113,10 @@ class Farm:
         """Wait for an end, for the plan to grow, or until something that was put off is due."""
         now = self._doors.clock.monotonic()
         due = self._scheduler.next_change(now)
+        said = self._waits_at if self._waiting else None
+        soonest = min((at for at in (due, said) if at is not None), default=None)
         try:
-            async with asyncio.timeout(None if due is None else max(0.0, due - now)):
+            async with asyncio.timeout(None if soonest is None else max(0.0, soonest - now)):
                 message = await self._inbox.get()
         except TimeoutError:
             return
@@ -187,11 +190,10 @@ class Farm:
         )
 
     def _say_waits(self) -> None:
-        now = self._doors.clock.monotonic()
-        if now < self._waits_at:
-            return
-        self._waits_at = now + WAITS_EVERY_S
+        """Tell why things wait, at most once in `WAITS_EVERY_S`."""
         counts = self._plan.counts()
-        waiting = counts.waiting + counts.ready
-        if waiting:
-            self._tell(WorkWaits(reasons=reasons(self._scheduler, now), waiting=waiting))
+        self._waiting = counts.waiting + counts.ready
+        now = self._doors.clock.monotonic()
+        if self._waiting and now >= self._waits_at:
+            self._waits_at = now + WAITS_EVERY_S
+            self._tell(WorkWaits(reasons=reasons(self._scheduler, now), waiting=self._waiting))

@@ -6,6 +6,7 @@ made. The walk is `walker.nix`, the queue `segments.py`, the reading `records.py
 
 import asyncio
 import contextlib
+import os
 import secrets
 import tempfile
 import time
@@ -61,17 +62,19 @@ class OwnEvaluator:
         for target in group.targets:
             if isinstance(target, FileTarget) and not Path(target.file).exists():  # noqa: ASYNC240 - one stat
                 raise complaints.missing_file(target)
-        with tempfile.TemporaryDirectory(prefix="nixmill-") as directory:
-            async with contextlib.aclosing(self._crew(group, request, directory, account)) as records:
+        with contextlib.ExitStack() as stack:
+            site = await self._site(group, request, stack)
+            async with contextlib.aclosing(self._crew(site, request, account)) as records:
                 async for record in records:
                     yield record
 
     async def _crew(
-        self, group: Group, request: EvaluationRequest, directory: str, account: "_Account"
+        self, site: Site, request: EvaluationRequest, account: "_Account"
     ) -> AsyncIterator[EvalRecord]:
+        group = site.group
         parcels: asyncio.Queue[Parcel | None] = asyncio.Queue(maxsize=2 * request.limits.workers)
         crew = Crew(
-            start=await self._starter(group, request, directory),
+            start=_Starter(site, repl=bool(group.tree_path) or await self._probe.repl_is_pure()),
             frontier=Frontier(tuple(target.attr for target in group.targets)),
             context=Context(tree_path=group.tree_path, show_trace=request.settings.show_trace),
             limits=request.limits,
@@ -93,17 +96,17 @@ class OwnEvaluator:
             await crew.close()
             account.crew(crew)
 
-    async def _starter(self, group: Group, request: EvaluationRequest, directory: str) -> "_Starter":
-        launch = await self._probe.launch()
-        repl = bool(group.tree_path) or await self._probe.repl_is_pure()
-        site = Site(
-            launch=launch,
+    async def _site(self, group: Group, request: EvaluationRequest, stack: contextlib.ExitStack) -> Site:
+        memory = "/dev/shm"  # noqa: S108 - a private directory is made in it
+        fast = memory if os.access(memory, os.W_OK | os.X_OK) else None
+        return Site(
+            launch=await self._probe.launch(),
             group=group,
             settings=request.settings,
             token=f"nixmill-{secrets.token_hex(8)}-",
-            directory=directory,
+            directory=stack.enter_context(tempfile.TemporaryDirectory(prefix="nixmill-")),
+            fast_directory=stack.enter_context(tempfile.TemporaryDirectory(prefix="nixmill-", dir=fast)),
         )
-        return _Starter(site, repl=repl)
 
 
 class _Starter:

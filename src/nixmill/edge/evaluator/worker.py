@@ -45,6 +45,8 @@ class Site(msgspec.Struct, frozen=True, kw_only=True):
     token: str
     directory: str
     """Private, removed with the evaluation."""
+    fast_directory: str
+    """Likewise, in memory where the system has such a place: thousands of directories come and go in it."""
 
 
 class ReplWorker:
@@ -96,7 +98,7 @@ class PureWorker:
             flake.mkdir()
             for name, text in source_text.wrapping_flake(site.token, site.group.targets, site.settings).items():
                 (flake / name).write_text(text, encoding="utf-8")
-        own = Path(tempfile.mkdtemp(prefix="worker-", dir=site.directory))
+        own = Path(tempfile.mkdtemp(prefix="worker-", dir=site.fast_directory))
         process = await EvalProcess.start(
             site.launch.check(site.settings, str(flake)),
             environment=site.launch.environ(site.directory),
