@@ -5,7 +5,7 @@ exception; what goes wrong outside is a `DoorError`; cancelling the task cancels
 implement these, fakes in `tests/fakes` do too, and one suite in `tests/contract` holds both to the same behaviour.
 """
 
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
@@ -75,11 +75,12 @@ class Evaluator(Protocol):
     async def identity(self) -> str:
         """Return name and version, such as `nix repl 2.8.0`: part of what makes evaluations equal."""
 
-    def evaluate(self, request: EvaluationRequest) -> AsyncIterator[Sequence[EvalRecord]]:
+    def evaluate(self, request: EvaluationRequest) -> AsyncGenerator[Sequence[EvalRecord], None]:
         """Yield records as they are made, those that are there at once together; `EvaluationEnded` is the very last.
 
         Raises `EvaluationFailedError` where the evaluation as a whole fails. The derivations of a group stay alive at
         least until the iterator is asked for the next group: leasing them before going on is safe against a collection.
+        Whoever may stop early closes it (`contextlib.aclosing`), which ends its processes.
         """
 
 

@@ -87,6 +87,8 @@ def make_cache(store: ScratchStore, path: StorePath) -> str:
 def listening_daemon(store: ScratchStore) -> Iterator[str]:
     """Run a daemon on the store's socket; yield the path of the socket."""
     path = store.environment["NIX_DAEMON_SOCKET_PATH"]
+    # Without its state directory a daemon takes the store for another daemon's, and connects to itself without end.
+    Path(store.environment["NIX_STATE_DIR"]).mkdir(parents=True, exist_ok=True)
     with (store.root / "daemon.log").open("wb") as log:
         daemon = subprocess.Popen(["nix-daemon"], env=store.environment, stdout=log, stderr=log)
         try:

@@ -4,7 +4,7 @@ A test writes derivations and commits, runs a flow, and looks at the events and 
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, field
 
 from nixmill.core.evaluation import (
@@ -51,7 +51,7 @@ class CommitEvaluator:
     async def identity(self) -> str:
         return "test 1"
 
-    async def evaluate(self, request: EvaluationRequest) -> AsyncIterator[Sequence[EvalRecord]]:
+    async def evaluate(self, request: EvaluationRequest) -> AsyncGenerator[Sequence[EvalRecord], None]:
         target = request.targets[0]
         assert isinstance(target, FlakeTarget)
         commit = target.reference.partition("rev=")[2]

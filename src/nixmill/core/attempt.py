@@ -12,7 +12,7 @@ import msgspec
 
 from nixmill.core.history import PastBuild
 from nixmill.core.outcome import MEANING, Outcome
-from nixmill.nix.build_result import BuildResult, BuildStatus
+from nixmill.nix.build_result import BuildResult, BuildStatus, Detail
 
 _EXIT: Final = re.compile(r"failed with exit code (\d{1,9})")
 _SIGNAL: Final = re.compile(r"failed due to signal (\d{1,9})")
@@ -153,7 +153,17 @@ def _outcome(result: BuildResult | Trouble, facts: Circumstances) -> Outcome:
             return _failure(result, facts)
 
 
+_DETAILED: Final = {
+    Detail.SILENCE: Outcome.SILENT,
+    Detail.HASH_MISMATCH: Outcome.HASH_MISMATCH,
+    Detail.OUTPUT_SIZE: Outcome.OUTPUT_TOO_LARGE,
+    Detail.WRONG_MACHINE: Outcome.NO_MACHINE,
+}
+
+
 def _failure(result: BuildResult, facts: Circumstances) -> Outcome:  # noqa: PLR0911 (one line for each number of Nix)
+    if result.detail is not None:
+        return _DETAILED[result.detail]
     match result.status:
         case BuildStatus.INPUT_REJECTED:
             return Outcome.NO_MACHINE if _NO_SUCH_BUILDER.search(result.message) else Outcome.BUILD_FAILED

@@ -5,6 +5,7 @@ What it does not know: how the sentence is shown. Names in it are hostile data f
 
 from collections.abc import Sequence
 from itertools import islice
+from typing import Final
 
 from nixmill.core.critical_path import chain_s
 from nixmill.core.estimate import span
@@ -14,7 +15,9 @@ from nixmill.core.run_event import Work
 from nixmill.core.schedule import Host, Scheduler
 from nixmill.core.terminal_text import about
 
-REASONS_MAX = 10
+REASONS_MAX: Final = 10
+_STEPS_MAX: Final = 200
+"""Derivations walked for one reason: who waits behind a longer chain learns of one on the way."""
 
 
 def why(scheduler: Scheduler, node: Node, now: float) -> str:  # noqa: PLR0911 (one sentence for each state)
@@ -50,7 +53,11 @@ def _why_inputs(node: Node, now: float) -> str:
     blockers = _blockers(node)
     seen = {node.id}
     at = node
-    while at.state is State.WAITING and (inner := [dep for dep in _blockers(at) if dep.id not in seen]):
+    while (
+        at.state is State.WAITING
+        and len(seen) < _STEPS_MAX
+        and (inner := [dep for dep in _blockers(at) if dep.id not in seen])
+    ):
         at = max(inner, key=lambda dep: (dep.state is State.RUNNING, chain_s(dep)))
         seen.add(at.id)
     others = len(blockers) - 1

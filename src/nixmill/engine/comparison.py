@@ -1,11 +1,12 @@
 """Two evaluations side by side, for `nixmill diff` and `nixmill why`: taken from history where they are known."""
 
+import contextlib
 from collections.abc import Mapping
 
 import msgspec
 
 from nixmill.core.diff import Base
-from nixmill.core.evaluation import Attribute, EvalError, EvalRecord
+from nixmill.core.evaluation import Attribute, EvalError, EvalRecord, EvaluationRequest
 from nixmill.core.history import EvaluationRow, evaluation_key
 from nixmill.core.run_event import Change
 from nixmill.core.source import Tree
@@ -29,6 +30,16 @@ class Compared(msgspec.Struct, frozen=True, kw_only=True):
     """Of changed attributes."""
 
 
+async def evaluate_all(doors: RunDoors, asked: EvaluationRequest) -> list[EvalRecord]:
+    """Return all records of an evaluation; each derivation is leased as its record arrives."""
+    records: list[EvalRecord] = []
+    async with contextlib.aclosing(doors.evaluator.evaluate(asked)) as groups:
+        async for group in groups:
+            await doors.store.hold([record.drv_path for record in group if isinstance(record, Attribute)])
+            records += group
+    return records
+
+
 async def evaluated(doors: RunDoors, request: RunRequest, tree: Tree, *, fresh: bool) -> EvaluationRow:
     """Return the evaluation of a tree; `fresh` makes sure that its derivations are in the store."""
     words = await words_for(request, tree, doors.source)
@@ -38,10 +49,7 @@ async def evaluated(doors: RunDoors, request: RunRequest, tree: Tree, *, fresh: 
     if known is not None:
         await doors.store.hold([attribute.drv_path for attribute in known.attributes])
         return known
-    records: list[EvalRecord] = []
-    async for group in doors.evaluator.evaluate(asked):
-        await doors.store.hold([record.drv_path for record in group if isinstance(record, Attribute)])
-        records += group
+    records = await evaluate_all(doors, asked)
     return EvaluationRow(
         key=key,
         run=0,

@@ -5,6 +5,7 @@ made in `nixmill.core`, everything outside is behind `nixmill.doors`.
 """
 
 import asyncio
+import contextlib
 import os
 from typing import NamedTuple
 
@@ -12,7 +13,6 @@ from nixmill.core.diff import Base
 from nixmill.core.evaluation import (
     Attribute,
     EvalError,
-    EvalRecord,
     EvaluationEnded,
     EvaluationFailedError,
     EvaluationRequest,
@@ -34,6 +34,7 @@ from nixmill.core.source import NoBase, Tree, TreeRequest
 from nixmill.core.target import Word, show_word
 from nixmill.doors import DoorError, NotAllowedError
 from nixmill.engine.build_site import BuildSite
+from nixmill.engine.comparison import evaluate_all
 from nixmill.engine.dry_run import plan_view
 from nixmill.engine.intake import Intake
 from nixmill.engine.question import place, question, words_for
@@ -171,9 +172,10 @@ class Flow:
         asked, key = await self._asked(subject.words, subject.tree)
         self._settlement.begin(self._number, key)
         intake = self._intake
-        async for records in self._doors.evaluator.evaluate(asked):
-            await intake.take(records)
-            await self._tell_plan(complete=False)
+        async with contextlib.aclosing(self._doors.evaluator.evaluate(asked)) as groups:
+            async for records in groups:
+                await intake.take(records)
+                await self._tell_plan(complete=False)
         if intake.ended is not None:
             attributes = tuple(intake.attributes.values())
             self._record_evaluation(key, subject.tree, attributes, tuple(intake.errors), intake.ended)
@@ -183,11 +185,8 @@ class Flow:
     async def _evaluate_base(self, base: Tree, words: tuple[Word, ...]) -> None:
         """Evaluate the base for comparison only; a base that does not evaluate is a notice, not a failure."""
         asked, key = await self._asked(words, base)
-        records: list[EvalRecord] = []
         try:
-            async for group in self._doors.evaluator.evaluate(asked):
-                await self._doors.store.hold([record.drv_path for record in group if isinstance(record, Attribute)])
-                records += group
+            records = await evaluate_all(self._doors, asked)
         except EvaluationFailedError as error:
             self._notice(f"The base {base.commit[:12]} does not evaluate, so nothing is compared: {error}")
             return

@@ -1,7 +1,7 @@
-"""Nix's evaluation errors as text: the message, where it happened, and the trace around it.
+"""Nix's evaluation errors as text: the message, where it happened, and the frames around it.
 
-Two layouts are understood. Up to Nix 2.18 the message comes first and frames follow; since 2.19 frames come first and
-the message last, after a second `error:`. Both indent continuation lines by seven spaces.
+Two layouts are understood. Up to Nix 2.18 the message comes first and frames follow, innermost first; since 2.19 frames
+come first, outermost first, and the message last, after a second `error:`. Continuation lines are indented by seven spaces.
 Source: `showErrorInfo` in `src/libutil/error.cc` (2.8.0, 2.34).
 What this file does not know: what kind of fault a message stands for.
 """
@@ -20,17 +20,24 @@ _FIRST_ERROR: Final = re.compile(r"(?:error \(ignored\): )?error: ?")
 _HINT: Final = re.compile(r"\s*\(.*use '--show-trace'.*\)\s*\Z")
 
 
+class Frame(msgspec.Struct, frozen=True, kw_only=True):
+    """One step of the evaluation that led to the fault."""
+
+    text: str
+    """What was being done, such as `while calling the 'throw' builtin`; empty for the place of the fault itself."""
+    position: str = ""
+    """`file:line:column`; empty where Nix gave none."""
+    block: str = ""
+    """The frame as Nix printed it, with its excerpt of the source."""
+
+
 class EvalMessage(msgspec.Struct, frozen=True, kw_only=True):
     """One error taken apart."""
 
     message: str
     """Nix's own words without `error:`, unindented; may have several lines."""
-    positions: tuple[str, ...] = ()
-    """`file:line:column`: of the fault itself where Nix gave it, then of the frames around it, innermost first."""
-    trace: str = ""
-    """Everything else Nix printed: frames and excerpts, as printed."""
-    frames: tuple[str, ...] = ()
-    """What each frame says, innermost first, such as `while calling the 'throw' builtin`."""
+    frames: tuple[Frame, ...] = ()
+    """Innermost first; the first has no text where Nix says where the fault itself lies."""
 
 
 def strip_ansi(text: str) -> str:
@@ -40,42 +47,38 @@ def strip_ansi(text: str) -> str:
 
 def parse(text: str) -> EvalMessage:
     """Take apart what Nix prints for an error; text in no known layout becomes the message as it is."""
-    lines = strip_ansi(text).split("\n")
+    lines = [line for line in strip_ansi(text).split("\n") if not _HINT.match(line)]
     lines[0] = _FIRST_ERROR.sub("", lines[0], count=1)
     start = 0
     if not lines[0].strip():
         start = next((i for i, line in enumerate(lines) if i > 0 and _SECOND_ERROR.match(line)), 0)
-    end = _message_end(lines, start)
-    frames_first = start > 0
-    around = lines[1:start] if frames_first else lines[end:]
-    own = _positions(lines[end : end + 2], frames_first=False)[:1]
-    rest = _positions(around if frames_first else around[2 if own else 0 :], frames_first=frames_first)
-    return EvalMessage(
-        message=_message(lines[start:end]),
-        positions=own + rest,
-        trace="\n".join(around).strip("\n"),
-        frames=_frames(around, frames_first=frames_first),
-    )
+    end = next((i for i in range(start + 1, len(lines)) if _begins_frame(lines[i])), len(lines))
+    before = _frames(lines[1:start]) if start else []
+    return EvalMessage(message=_message(lines[start:end]), frames=(*_frames(lines[end:]), *reversed(before)))
 
 
-def _message_end(lines: list[str], start: int) -> int:
-    for i in range(start + 1, len(lines)):
-        if _AT.match(lines[i]) or _FRAME.match(lines[i]):
-            return i
-    return len(lines)
+def _begins_frame(line: str) -> bool:
+    return bool(_FRAME.match(line) or _AT.match(line))
 
 
 def _message(lines: list[str]) -> str:
-    first = _SECOND_ERROR.sub("", lines[0], count=1) if lines else ""
-    rest = [line[7:] if line[:7].isspace() else line for line in lines[1:] if not _HINT.match(line)]
+    first = _SECOND_ERROR.sub("", lines[0], count=1)
+    rest = [line[7:] if line[:7].isspace() else line for line in lines[1:]]
     return "\n".join([first, *rest]).strip()
 
 
-def _positions(lines: list[str], *, frames_first: bool) -> tuple[str, ...]:
-    found = [":".join(at.groups()) for line in lines if (at := _AT.match(line))]
-    return tuple(reversed(found)) if frames_first else tuple(found)
+def _frames(lines: list[str]) -> list[Frame]:
+    blocks: list[list[str]] = []
+    for line in lines:
+        if _FRAME.match(line) or not blocks:
+            blocks.append([line])
+        else:
+            blocks[-1].append(line)
+    return [_frame(block) for block in blocks if "".join(block).strip()]
 
 
-def _frames(lines: list[str], *, frames_first: bool) -> tuple[str, ...]:
-    found = [line.strip()[2:] for line in lines if _FRAME.match(line)]
-    return tuple(reversed(found)) if frames_first else tuple(found)
+def _frame(block: list[str]) -> Frame:
+    text = block[0].strip()[2:] if _FRAME.match(block[0]) else ""
+    at = next((found for line in block if (found := _AT.match(line))), None)
+    printed = "\n".join(block).strip("\n")
+    return Frame(text=text, position=":".join(at.groups()) if at else "", block=printed)

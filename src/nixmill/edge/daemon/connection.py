@@ -10,7 +10,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 from nixmill.doors import DoorError
 from nixmill.edge.daemon import errors
@@ -20,6 +20,12 @@ from nixmill.nix.wire import Parser, ProtocolError, Reader
 from nixmill.nix.worker_protocol import DaemonFacts, Listener, Operation, RemoteError, UnsupportedError, ignore
 
 T = TypeVar("T")
+
+QUIET_S: Final = 0.02
+"""A worker that was just told to stop while it turns from a line of log to waiting for the next misses the signal, and
+its builder lives on until it prints again (seen with Nix 2.34). So a connection is not closed on the heels of a line."""
+QUIET_PATIENCE_S: Final = 0.2
+"""A builder that is never quiet for so long dies of its next line, which its worker cannot pass on."""
 
 
 class Transport(Protocol):
@@ -65,6 +71,7 @@ class Connection:
         self._pending: deque[_Pending] = deque()
         self._transport: Transport | None = None
         self._failure: Exception | None = None
+        self._heard_at = 0.0
         self._ended = asyncio.Event()
         self._writable = asyncio.Event()
         self._writable.set()
@@ -106,7 +113,10 @@ class Connection:
         try:
             return await self.submit(operation, listen)
         except asyncio.CancelledError:
-            await self.close()
+            try:
+                await self._quiet()
+            finally:
+                await self.close()
             raise
 
     async def send_framed(self, operation: Operation[T], chunks: AsyncIterator[bytes]) -> asyncio.Future[T]:
@@ -150,6 +160,7 @@ class Connection:
     def received(self, data: bytes) -> None:
         """Take what arrived; called by the transport."""
         if self.usable:
+            self._heard_at = asyncio.get_running_loop().time()
             self._reader.feed(data)
             self._advance()
 
@@ -164,6 +175,13 @@ class Connection:
             self._writable.clear()
         else:
             self._writable.set()
+
+    async def _quiet(self) -> None:
+        """Wait until nothing has arrived for a moment: see `QUIET_S`."""
+        now = asyncio.get_running_loop().time
+        deadline = now() + QUIET_PATIENCE_S
+        while self.usable and now() < min(self._heard_at + QUIET_S, deadline):
+            await asyncio.sleep(QUIET_S / 4)
 
     def _send(self, request: bytes, parser: Parser[T]) -> asyncio.Future[T]:
         if self._failure is not None:

@@ -16,7 +16,7 @@ BACKLOG_RETRY_S: Final = 0.01
 BACKLOG_PATIENCE_S: Final = 10.0
 """Old daemons queue five connections; the sixth is told to come again at once."""
 LAST_WORDS_BYTES: Final = 4096
-EXIT_PATIENCE_S: Final = 1.0
+EXIT_PATIENCE_S: Final = 0.5
 """How long a spawned daemon may take to kill its builder, tidy up and exit once its input has ended."""
 
 

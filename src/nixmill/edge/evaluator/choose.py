@@ -1,6 +1,6 @@
 """Which evaluator a run uses."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 
 from nixmill.core.evaluation import EvalRecord, EvaluationRequest
 from nixmill.doors import Evaluator
@@ -14,7 +14,7 @@ class _Grouped:
     async def identity(self) -> str:
         return await self._inner.identity()
 
-    async def evaluate(self, request: EvaluationRequest) -> AsyncIterator[Sequence[EvalRecord]]:
+    async def evaluate(self, request: EvaluationRequest) -> AsyncGenerator[Sequence[EvalRecord], None]:
         async for record in self._inner.evaluate(request):
             yield [record]
 

@@ -53,7 +53,7 @@ def failed(target: Target, text: str) -> EvaluationFailedError:
                 text,
             )
     tree_path = "" if isinstance(target, FlakeTarget) else target.tree_path
-    position = next((p for at in parsed.positions if (p := faults.relative(at, tree_path))), "")
+    position = faults.position(parsed, tree_path)
     at = f" (at {position})" if position else ""
     return EvaluationFailedError(f"{_capital(name)} cannot be evaluated: {first}{at}", text)
 

@@ -45,9 +45,13 @@ _PATTERNS: Final[tuple[tuple[EvalFault, re.Pattern[str]], ...]] = tuple(
 )
 
 
+MESSAGE_MAX: Final = 64 * 1024
+"""Characters of one message: an endless recursion has an endless trace."""
+
+
 def classify(message: eval_message.EvalMessage) -> EvalFault:
     """Return the class of a fault; what matches nothing known was thrown by the project."""
-    if any(frame.startswith("while calling the 'throw' builtin") for frame in message.frames[:1]):
+    if message.frames and message.frames[0].text.startswith("while calling the 'throw' builtin"):
         return EvalFault.THROW
     for fault, pattern in _PATTERNS:
         if pattern.match(message.message):
@@ -69,14 +73,29 @@ def error(
     the walker's files are passed over.
     """
     parsed = eval_message.parse(text)
-    message = f"{parsed.message}\n\n{parsed.trace}" if show_trace and parsed.trace else parsed.message
     return EvalError(
         path=path,
         fault=classify(parsed),
-        message=message or "evaluation failed without a message",
-        position=next((p for at in parsed.positions if (p := relative(at, tree_path))), ""),
+        message=_message(parsed, show_trace=show_trace) or "evaluation failed without a message",
+        position=position(parsed, tree_path),
         traces=traces,
     )
+
+
+def position(message: eval_message.EvalMessage, tree_path: str) -> str:
+    """Return where the fault lies, or the innermost place of the project on the way to it; empty where unknown."""
+    return next((p for frame in message.frames if (p := relative(frame.position, tree_path))), "")
+
+
+def _message(parsed: eval_message.EvalMessage, *, show_trace: bool) -> str:
+    text = parsed.message
+    if show_trace:
+        text = "\n\n".join([text, *(f.block for f in parsed.frames if not _ours(f.position))])
+    return text if len(text) <= MESSAGE_MAX else f"{text[:MESSAGE_MAX]}\n[… {len(text)} characters]"
+
+
+def _ours(position: str) -> bool:
+    return position.startswith(("«string»", "«none»", "(string)")) or bool(_OURS.search(position))
 
 
 _OURS: Final = re.compile(r"/nixmill-(walker|pure|worker)\.nix:")
@@ -85,7 +104,7 @@ _SOURCE: Final = re.compile(r"/(?:[^/]+/)*[0-9a-df-np-sv-z]{32}-[^/:]+/")
 
 def relative(position: str, tree_path: str) -> str:
     """Return a position relative to the tree or fetched source it lies in, others as they are, nothing for the walker's."""
-    if position.startswith(("«string»", "«none»", "(string)")) or _OURS.search(position):
+    if _ours(position):
         return ""
     if tree_path and position.startswith(tree_path.rstrip("/") + "/"):
         return position[len(tree_path.rstrip("/")) + 1 :]

@@ -24,11 +24,6 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
     environment: Mapping[str, str]
     version: tuple[int, ...]
 
-    @property
-    def explains_briefly(self) -> bool:
-        """Say whether errors carry a position without `--show-trace`: since 2.19."""
-        return self.version >= (2, 19)
-
     def options(self, settings: EvaluationSettings, tree_path: str) -> list[str]:
         """Return the options of a process that evaluates flakes, or (with a tree) files below `tree_path`."""
         wanted = {
@@ -43,13 +38,10 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
             "eval-cache": "false",
         }
         readable = ["-I", f"nixmill-tree={tree_path}"] if tree_path else []
-        trace = ["--show-trace"] if settings.show_trace or not self.explains_briefly else []
         given = [word for name, value in wanted.items() for word in ("--option", name, value)]
-        return ["--extra-experimental-features", "nix-command flakes", "--log-format", "internal-json"] + [
-            *given,
-            *readable,
-            *trace,
-        ]
+        # Without the trace a `throw` has no position.
+        common = ["--log-format", "internal-json", "--show-trace"]
+        return ["--extra-experimental-features", "nix-command flakes", *common, *given, *readable]
 
     def repl(self, settings: EvaluationSettings, tree_path: str) -> list[str]:
         """Return the command line of a worker that is driven over stdin."""

@@ -48,7 +48,9 @@ class Probe:
             return self._pure
 
     async def _ask_version(self) -> Launch:
-        _, out, _ = await self._run([self._program, "--version"], self._environment)
+        status, out, said = await self._run([self._program, "--version"], self._environment)
+        if status != 0:
+            raise EvaluationFailedError(f"{self._program} --version failed with status {status}: {said.strip()}", said)
         self._version = out.strip().rsplit(" ", 1)[-1]
         version = parse_version(out)
         if version < OLDEST:

@@ -28,7 +28,7 @@ class EvalProcess:
         """Take over a process and the reading end of its stderr; use `start`."""
         self._process = process
         self._stderr = stderr
-        self._partial = b""
+        self._partial: list[bytes] = []
         self._open = True
         self.peak_bytes = 0
 
@@ -73,17 +73,21 @@ class EvalProcess:
         """Wait for output; return the complete lines so far, without ends; raise `EOFError` after the last."""
         chunk = await self._read()
         if not chunk:
-            last, self._partial = self._partial, b""
+            last = b"".join(self._partial)
+            self._partial.clear()
             if last:
                 return [last]
             raise EOFError
-        *lines, self._partial = (self._partial + chunk).split(b"\n") if b"\n" in chunk else (self._partial + chunk,)
+        self._partial.append(chunk)
+        if b"\n" not in chunk:
+            return []
+        *lines, rest = b"".join(self._partial).split(b"\n")
+        self._partial = [rest] if rest else []
         return lines
 
-    @property
-    def partial(self) -> bytes:
-        """The beginning of a line whose end has not been read."""
-        return self._partial
+    def line_begins(self, start: bytes) -> bool:
+        """Say whether the line whose end has not been read begins with `start`."""
+        return b"".join(self._partial[:2]).startswith(start)
 
     async def _read(self) -> bytes:
         while self._open:

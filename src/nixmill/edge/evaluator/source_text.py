@@ -22,6 +22,7 @@ from nixmill.core.evaluation import (
 from nixmill.nix.attr_path import AttrPath, quote
 
 _COMMENT: Final = re.compile(r"(^|\s)#.*$", re.MULTILINE)
+_LINE_LENGTH: Final = 600
 PER_SYSTEM: Final = frozenset(
     {"checks", "packages", "devShells", "legacyPackages", "formatter", "defaultPackage", "devShell"}
 )
@@ -29,8 +30,16 @@ PER_SYSTEM: Final = frozenset(
 
 
 def walker_text() -> str:
-    """Return the walker as one line without comments."""
-    return " ".join(_COMMENT.sub("", _packaged("walker.nix")).split("\n"))
+    """Return the walker in a few lines without comments.
+
+    A repl tries to parse after every line, and an error's trace quotes three lines for each of its frames.
+    """
+    lines: list[str] = [""]
+    for line in _COMMENT.sub("", _packaged("walker.nix")).split("\n"):
+        if len(lines[-1]) > _LINE_LENGTH:
+            lines.append("")
+        lines[-1] += " " + line.strip()
+    return "\n".join(lines)
 
 
 def repl_lines(token: str, targets: Sequence[Target], settings: EvaluationSettings) -> str:

@@ -22,7 +22,7 @@
   smallMax ? 8, # sets of at most so many names are walked at once, larger ones only named
 }:
 let
-  inherit (builtins) attrNames elem elemAt filter foldl' functionArgs genList head isAttrs isFunction isInt isList isString length map match substring tail toJSON toString toXML trace unsafeDiscardStringContext;
+  inherit (builtins) attrNames elem elemAt filter foldl' functionArgs genList head isAttrs isFunction isInt isList isString length listToAttrs map match substring tail toJSON toString toXML trace unsafeDiscardStringContext;
 
   say = text: trace (token + text);
 
@@ -105,11 +105,11 @@ let
 
   plain = value: if isString value then unsafeDiscardStringContext value else null;
   whole = value: if isInt value then value else null;
-  sayJob = v: let system = plain (v.system or "unknown"); in
-    if systems != [ ] && !(elem system systems) then null
+  sayJob = v:
+    if unwanted v then null
     else say "j${toJSON {
       n = plain v.name;
-      s = system;
+      s = plain (v.system or "unknown");
       d = plain v.drvPath;
       o = if v ? outputs
         then map (o: [ o (plain (v.${o}.outPath or null)) ]) v.outputs
@@ -136,8 +136,20 @@ let
 
   walk = node: from: to: foldl' (_: i: item (elemAt node.sub i)) null (genList (i: i + from) (to - from));
   locate = foldl' (node: i: elemAt node.sub i) top;
+
+  # The same walk as a value, for an evaluator that walks by itself: jobs, and sets that say whether they are to be opened.
+  prune = node:
+    if node.kind == "closed" || !(isAttrs node.value) then null
+    else if node.value.type or null == "derivation" then (if unwanted node.value then null else node.value)
+    else if !(opens node) then null
+    else if node.depth >= depthMax then say "d" (throw "nested too deeply")
+    else listToAttrs (genList (i: { name = elemAt node.names i; value = prune (elemAt node.sub i); }) (length node.names))
+      // { recurseForDerivations = true; };
+  unwanted = v: systems != [ ] && !(elem (plain (v.system or "unknown")) systems);
 in
 {
+  tree = listToAttrs (genList (i: { name = toString i; value = prune (elemAt top.sub i); }) (length targets));
+
   # Walk some runs of items: each is [ PATH FROM TO ], PATH a list of indices from the list of targets.
   run = segments: foldl' (_: s: walk (locate (elemAt s 0)) (elemAt s 1) (elemAt s 2)) null segments;
 }

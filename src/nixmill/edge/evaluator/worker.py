@@ -123,7 +123,7 @@ class PureWorker:
                 self._asleep = False
             elif event is not None:
                 said.append(event)
-        if not self._asleep and self.process.partial.startswith(self._waits):
+        if not self._asleep and self.process.line_begins(self._waits):
             self._asleep = True
             said.append(DONE)
         return said

@@ -1,0 +1,170 @@
+"""One bad attribute is one error record, whatever goes wrong in it; all others are as if it were not there."""
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from nixmill.core.evaluation import EvalFault, EvaluationLimits, Target
+from nixmill.edge.evaluator import OwnEvaluator
+from tests.support.eval_project import JOB, Project, bad, collect, ended, good, project, request
+from tests.support.scratch_store import ScratchStore
+
+FAULTS = {
+    "throws": ('throw "one\\ntwo"', EvalFault.THROW, "one\ntwo"),
+    "aborts": ('abort "enough"', EvalFault.ABORT, "enough"),
+    "asserts": ("assert 1 == 2; 1", EvalFault.ASSERTION, "assertion"),
+    "recurses": ("let a = b; b = a; in a", EvalFault.INFINITE_RECURSION, "infinite recursion encountered"),
+    "imports": ("import ./missing.nix", EvalFault.MISSING_FILE, "missing.nix"),
+    "adds": ('1 + "a"', EvalFault.TYPE_ERROR, "cannot add"),
+    "selects": ("{ }.nothing", EvalFault.MISSING_ATTRIBUTE, "attribute 'nothing' missing"),
+    "builds": (
+        'import (derivation { name = "i"; system = "x86_64-linux"; builder = "/bin/sh"; })',
+        EvalFault.IMPORT_FROM_DERIVATION,
+        "cannot build",
+    ),
+    "overflows": ("let f = n: 1 + f (n + 1); in f 0", EvalFault.STACK_OVERFLOW, "stack overflow"),
+}
+
+
+def faulty(path: Path) -> Project:
+    jobs = "".join(f'  {name} = job "{name}" // {{ drvPath = toString ({text}); }};\n' for name, (text, *_) in FAULTS.items())
+    around = "".join(f'  {letter}{n} = job "{letter}{n}";\n' for letter in "aemz" for n in range(12))
+    jobs_nix = f'let {JOB} in {{\n{jobs}{around}  closed = throw "shut"; }}'
+    flake = "{ outputs = _: { checks.x86_64-linux = import ./jobs.nix; }; }"
+    return project(path, {"jobs.nix": jobs_nix, "flake.nix": flake})
+
+
+@pytest.mark.parametrize("mode", ["file", "flake"])
+@pytest.mark.parametrize("workers", [1, 3])
+async def test_each_fault_is_one_error_in_nix_own_words(
+    store: ScratchStore, tmp_path: Path, mode: str, workers: int
+) -> None:
+    made = faulty(tmp_path)
+    target: Target = made.file("jobs.nix") if mode == "file" else made.flake("checks")
+    prefix = () if mode == "file" else ("checks", "x86_64-linux")
+
+    records = await collect(
+        OwnEvaluator(store.environment), request(target, limits=EvaluationLimits(workers=workers, time_s=100))
+    )
+
+    errors = bad(records)
+    assert errors.keys() == {(*prefix, name) for name in (*FAULTS, "closed")}
+    for name, (_, fault, words) in FAULTS.items():
+        error = errors[*prefix, name]
+        assert (error.fault, words in error.message) == (fault, True), error
+        assert "\x1b" not in error.message
+        assert not error.message.startswith("error")
+    assert good(records).keys() == {(*prefix, f"{letter}{n}") for letter in "aemz" for n in range(12)}
+    ended(records)
+
+
+@pytest.mark.parametrize("mode", ["file", "flake"])
+async def test_positions_are_relative_to_the_tree(store: ScratchStore, tmp_path: Path, mode: str) -> None:
+    made = faulty(tmp_path)
+    target: Target = made.file("jobs.nix") if mode == "file" else made.flake("checks")
+
+    errors = bad(await collect(OwnEvaluator(store.environment), request(target)))
+
+    positions = {path[-1]: error.position.split(":")[:2] for path, error in errors.items()}
+    line = {name: str(2 + i) for i, name in enumerate(FAULTS)}
+    for name in ("throws", "aborts", "asserts", "recurses", "imports", "adds", "selects"):
+        assert positions[name] == ["jobs.nix", line[name]]
+
+
+async def test_an_attribute_that_needs_too_much_memory_names_its_peak(store: ScratchStore, tmp_path: Path) -> None:
+    hog = "let big = builtins.genList (x: x * 2) 100000000; in toString (builtins.foldl' (a: b: a + b) 0 big)"
+    made = project(
+        tmp_path,
+        {"default.nix": f'let {JOB} in {{ a = job "a"; hog = job "hog" // {{ drvPath = {hog}; }}; z = job "z"; }}'},
+    )
+    limit = 700 * 1024**2
+
+    records = await collect(
+        OwnEvaluator(store.environment), request(made.file(), limits=EvaluationLimits(workers=1, memory_bytes=limit))
+    )
+
+    assert good(records).keys() == {("a",), ("z",)}
+    [error] = bad(records).values()
+    assert (error.path, error.fault) == (("hog",), EvalFault.OUT_OF_MEMORY)
+    assert error.peak_bytes is not None
+    assert error.peak_bytes > limit
+    assert "700 MiB" in error.message
+    assert ended(records).peak_bytes >= error.peak_bytes
+
+
+SLOW = "let l = builtins.genList (x: x) 100000; sum = builtins.foldl' (a: i: builtins.foldl' (b: j: b + j) a l) 0 l; in toString sum"
+
+
+@pytest.mark.parametrize("mode", ["file", "flake"])
+async def test_an_attribute_that_takes_too_long_is_stopped_and_the_rest_goes_on(
+    store: ScratchStore, tmp_path: Path, mode: str
+) -> None:
+    jobs = f'let {JOB} in {{ a = job "a"; slow = job "slow" // {{ drvPath = {SLOW}; }}; z = job "z"; }}'
+    flake = "{ outputs = _: { hydraJobs = import ./default.nix; }; }"
+    made = project(tmp_path, {"default.nix": jobs, "flake.nix": flake})
+    target: Target = made.file() if mode == "file" else made.flake("hydraJobs")
+
+    records = await collect(
+        OwnEvaluator(store.environment), request(target, limits=EvaluationLimits(workers=1, attribute_time_s=1))
+    )
+
+    assert {path[-1] for path in good(records)} == {"a", "z"}
+    [error] = bad(records).values()
+    assert (error.path[-1], error.fault) == ("slow", EvalFault.TIMEOUT)
+
+
+@pytest.mark.parametrize("mode", ["file", "flake"])
+async def test_a_worker_killed_from_outside_is_replaced_and_the_attribute_tried_again_alone(
+    fresh_store: ScratchStore, tmp_path: Path, mode: str
+) -> None:
+    jobs = f'let {JOB} in {{ a = job "a"; slow = job "slow" // {{ drvPath = {SLOW}; }}; z = job "z"; }}'
+    flake = "{ outputs = _: { hydraJobs = import ./default.nix; }; }"
+    made = project(tmp_path, {"default.nix": jobs, "flake.nix": flake})
+    target: Target = made.file() if mode == "file" else made.flake("hydraJobs")
+    limits = EvaluationLimits(workers=1, time_s=100)
+    killed: list[int] = []
+    evaluator = OwnEvaluator(fresh_store.environment)
+
+    import asyncio  # noqa: PLC0415
+
+    async def kill_twice() -> None:
+        while len(killed) < 2:
+            for pid in evaluating(fresh_store):
+                if pid not in killed and cpu_seconds(pid) > 0.5:
+                    os.kill(pid, signal.SIGKILL)
+                    killed.append(pid)
+            await asyncio.sleep(0.02)
+
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(kill_twice())
+        records = await collect(evaluator, request(target, limits=limits))
+
+    assert {path[-1] for path in good(records)} == {"a", "z"}
+    [error] = bad(records).values()
+    assert (error.path[-1], error.fault) == ("slow", EvalFault.KILLED)
+    assert error.peak_bytes
+
+
+def evaluating(store: ScratchStore) -> list[int]:
+    """Return the Nix processes that use this store."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                environment = (entry / "environ").read_bytes()
+                command = (entry / "cmdline").read_bytes()
+            except OSError:
+                continue
+            if f"NIX_STORE_DIR={store.store_dir}\0".encode() in environment and b"nix\0" in command:
+                found.append(int(entry.name))
+    return found
+
+
+def cpu_seconds(pid: int) -> float:
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rsplit(")", 1)[1].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
