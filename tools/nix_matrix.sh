@@ -4,7 +4,7 @@
 #   tools/nix_matrix.sh [SUITE…]        default: trixie (Nix 2.26) and sid (Nix 2.34)
 #
 # Each suite becomes $NIXMILL_MATRIX_DIR/SUITE, and $NIXMILL_MATRIX_DIR/bin-SUITE holds nix, nix-daemon, … that enter it;
-# put that folder in front of PATH to use its Nix. /tmp is the same inside and outside, so scratch stores are too.
+# put that folder in front of PATH to use its Nix (nix-matrix-enter runs any other program in there). /tmp is the same inside and outside, so scratch stores are too.
 # Needs root and debootstrap. Takes about a minute and 0.8 GB per suite the first time; afterwards it only mounts again
 # what a reboot has unmounted. The mirror and proxy are the ones that this machine's own apt uses.
 set -eu
@@ -78,6 +78,8 @@ write_programs() {
         chmod +x "$bin/$program.new"
         mv "$bin/$program.new" "$bin/$program"
     done
+    printf '#!/bin/sh\nexec chroot %s "$@"\n' "$root" >"$bin/nix-matrix-enter"
+    chmod +x "$bin/nix-matrix-enter"
 }
 
 mkdir -p "$directory"

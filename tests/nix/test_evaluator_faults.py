@@ -29,7 +29,9 @@ FAULTS = {
 
 
 def faulty(path: Path) -> Project:
-    jobs = "".join(f'  {name} = job "{name}" // {{ drvPath = toString ({text}); }};\n' for name, (text, *_) in FAULTS.items())
+    jobs = "".join(
+        f'  {name} = job "{name}" // {{ drvPath = toString ({text}); }};\n' for name, (text, *_) in FAULTS.items()
+    )
     around = "".join(f'  {letter}{n} = job "{letter}{n}";\n' for letter in "aemz" for n in range(12))
     jobs_nix = f'let {JOB} in {{\n{jobs}{around}  closed = throw "shut"; }}'
     flake = "{ outputs = _: { checks.x86_64-linux = import ./jobs.nix; }; }"

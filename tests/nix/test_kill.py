@@ -46,10 +46,17 @@ def processes_of(store: ScratchStore) -> list[int]:
     return found
 
 
+def command_of(process: int) -> str:
+    try:
+        return Path(f"/proc/{process}/cmdline").read_text().replace("\0", " ")
+    except OSError:
+        return "gone"
+
+
 def wait_until_gone(store: ScratchStore, seconds: float) -> None:
     end = time.monotonic() + seconds
     while left := processes_of(store):
-        assert time.monotonic() < end, f"still there: {left}"
+        assert time.monotonic() < end, f"still there: {[(one, command_of(one)) for one in left]}"
         time.sleep(0.02)
 
 

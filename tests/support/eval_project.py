@@ -22,7 +22,9 @@ from nixmill.core.evaluation import (
 from nixmill.doors import Evaluator
 from nixmill.nix.attr_path import AttrPath
 
-JOB = 'job = name: derivation { inherit name; system = "x86_64-linux"; builder = "/bin/sh"; args = [ "-c" "exit 1" ]; };'
+JOB = (
+    'job = name: derivation { inherit name; system = "x86_64-linux"; builder = "/bin/sh"; args = [ "-c" "exit 1" ]; };'
+)
 """A function for `let`: a derivation that must never be built."""
 
 QUICK = EvaluationLimits(workers=2, time_s=120)

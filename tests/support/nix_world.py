@@ -92,7 +92,7 @@ def listening_daemon(store: ScratchStore) -> Iterator[str]:
     with (store.root / "daemon.log").open("wb") as log:
         daemon = subprocess.Popen(["nix-daemon"], env=store.environment, stdout=log, stderr=log)
         try:
-            _wait_for_socket(daemon, Path(path))
+            wait_for_socket(daemon, Path(path))
             yield path
         finally:
             daemon.terminate()
@@ -100,7 +100,8 @@ def listening_daemon(store: ScratchStore) -> Iterator[str]:
             Path(path).unlink(missing_ok=True)
 
 
-def _wait_for_socket(daemon: "subprocess.Popen[bytes]", path: Path) -> None:
+def wait_for_socket(daemon: "subprocess.Popen[bytes]", path: Path) -> None:
+    """Return once a daemon listens; fail where it ends instead."""
     while not path.exists():
         with contextlib.suppress(subprocess.TimeoutExpired):
             raise AssertionError(f"nix-daemon ended with code {daemon.wait(timeout=0.01)}")

@@ -1,6 +1,7 @@
 """Ctrl-Z, with a real process on a real terminal: the shell gets it back clean, and the region comes again."""
 
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -9,25 +10,34 @@ from pathlib import Path
 from nixmill.cli.render.job_control import stop_and_resume
 
 ROOT = Path(__file__).parent.parent.parent
+PATIENCE_S = 60
 PROGRAM = f"""
-import signal, sys
+import asyncio, signal
 from nixmill.cli.render.choose import make_renderer
 from nixmill.cli.render.job_control import {stop_and_resume.__name__}
 from tests.support.run_events import planned, started
-renderer = make_renderer(mode="live", environ={{"TERM": "xterm", "LANG": "C.UTF-8"}}, now=0.0)
-signal.signal(signal.SIGTSTP, lambda *_: stop_and_resume(renderer))
-renderer.handle(started())
-renderer.handle(planned())
-renderer.tick(1.0)
-sys.stdin.readline()
-renderer.close()
+
+async def main():
+    renderer = make_renderer(mode="live", environ={{"TERM": "xterm", "LANG": "C.UTF-8"}}, now=0.0)
+    loop, typed = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_signal_handler(signal.SIGTSTP, {stop_and_resume.__name__}, renderer)
+    loop.add_reader(0, typed.set)
+    renderer.handle(started())
+    renderer.handle(planned())
+    renderer.tick(1.0)
+    await typed.wait()
+    renderer.close()
+
+asyncio.run(main())
 """
 
 
 def read_until(fd: int, mark: str) -> str:
-    """Read until `mark` has come; fail where the program ended before."""
+    """Read until `mark` has come; fail where the program ended before or says nothing for long."""
     data = b""
     while mark.encode() not in data:
+        ready, _, _ = select.select([fd], [], [], PATIENCE_S)
+        assert ready, f"no {mark!r} in {data!r}"
         data += os.read(fd, 65536)
     return data.decode()
 
@@ -38,14 +48,17 @@ def test_stopped_it_leaves_the_terminal_clean_and_continued_it_draws_again() -> 
     command = [sys.executable, "-c", PROGRAM]
     with subprocess.Popen(command, stdin=theirs, stderr=theirs, env=environ, cwd=ROOT) as process:
         os.close(theirs)  # so that reading ends where the program does
-        read_until(ours, "∑")
-        process.send_signal(signal.SIGTSTP)
-        assert read_until(ours, "\x1b[?25h").index("\x1b[J") >= 0
-        _, status = os.waitpid(process.pid, os.WUNTRACED)
-        assert os.WIFSTOPPED(status)
-        process.send_signal(signal.SIGCONT)
-        assert "\x1b[?25l" in read_until(ours, "∑")
-        os.write(ours, b"\n")
-        read_until(ours, "\x1b[?25h")
-        assert process.wait(timeout=30) == 0
-    os.close(ours)
+        try:
+            read_until(ours, "∑")
+            process.send_signal(signal.SIGTSTP)
+            assert "\x1b[J" in read_until(ours, "\x1b[?25h")
+            _, status = os.waitpid(process.pid, os.WUNTRACED)
+            assert os.WIFSTOPPED(status)
+            process.send_signal(signal.SIGCONT)
+            assert "\x1b[?25l" in read_until(ours, "∑")
+            os.write(ours, b"\n")
+            read_until(ours, "\x1b[?25h")
+            assert process.wait(timeout=PATIENCE_S) == 0
+        finally:
+            process.kill()
+            os.close(ours)

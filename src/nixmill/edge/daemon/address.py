@@ -69,6 +69,11 @@ def parse(text: str, settings: DaemonSettings) -> StoreAddress:
             raise InputError(f"{text!r} is not the address of a store.", _FORMS)
 
 
+def is_local(where: StoreAddress, settings: DaemonSettings) -> bool:
+    """Say whether the store's files are those we see: a socket that is not this machine's own may lead anywhere."""
+    return where in {StdioAddress(), SocketAddress(settings.socket_path)}
+
+
 def _auto(settings: DaemonSettings) -> StoreAddress:
     """Choose as Nix does, and honour `NIX_REMOTE`."""
     remote = settings.environment.get("NIX_REMOTE", "")

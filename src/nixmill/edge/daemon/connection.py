@@ -22,8 +22,8 @@ from nixmill.nix.worker_protocol import DaemonFacts, Listener, Operation, Remote
 T = TypeVar("T")
 
 QUIET_S: Final = 0.02
-"""A worker that was just told to stop while it turns from a line of log to waiting for the next misses the signal, and
-its builder lives on until it prints again (seen with Nix 2.34). So a connection is not closed on the heels of a line."""
+"""A worker that is told to stop just while it turns from one line of log to waiting for the next may miss it, and its
+builder lives on until it prints again (seen with Nix 2.34). So no connection is closed on the heels of a line."""
 QUIET_PATIENCE_S: Final = 0.2
 """A builder that is never quiet for so long dies of its next line, which its worker cannot pass on."""
 
@@ -180,7 +180,7 @@ class Connection:
         """Wait until nothing has arrived for a moment: see `QUIET_S`."""
         now = asyncio.get_running_loop().time
         deadline = now() + QUIET_PATIENCE_S
-        while self.usable and now() < min(self._heard_at + QUIET_S, deadline):
+        while self.usable and now() < min(self._heard_at + QUIET_S, deadline):  # noqa: ASYNC110 - waits for nothing
             await asyncio.sleep(QUIET_S / 4)
 
     def _send(self, request: bytes, parser: Parser[T]) -> asyncio.Future[T]:

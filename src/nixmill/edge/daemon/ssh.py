@@ -6,7 +6,6 @@ a connection costs milliseconds instead of an ssh session. Trust is that of the 
 
 import asyncio
 import contextlib
-import socket
 import tempfile
 from pathlib import Path
 from typing import Final
@@ -47,9 +46,10 @@ class SshForward:
 
     async def socket(self) -> str:
         """Return the path of the socket; raise `DoorError` where ssh cannot log in."""
-        path = f"{self._directory.name}/s"  # replaced by each ssh, see StreamLocalBindUnlink
+        path = f"{self._directory.name}/s"
         async with self._starting:
             if self._process is None or self._process.returncode is not None:
+                _remove(path)
                 self._process = await self._start(path)
                 await _established(self._process, path, self._address, self._words)
         return path
@@ -88,7 +88,7 @@ def _arguments(address: SshAddress, settings: DaemonSettings, path: str) -> list
 async def _established(process: asyncio.subprocess.Process, path: str, address: SshAddress, words: Path) -> None:
     """Wait for the socket; ssh makes it once it has logged in."""
     deadline = asyncio.get_running_loop().time() + 2 * CONNECT_S
-    while not _is_socket_ready(path):
+    while not _is_there(path):
         if process.returncode is not None:
             raise _login_failed(address, _read_words(words))
         if asyncio.get_running_loop().time() > deadline:
@@ -96,10 +96,14 @@ async def _established(process: asyncio.subprocess.Process, path: str, address: 
         await asyncio.sleep(POLL_S)
 
 
-def _is_socket_ready(path: str) -> bool:
-    """Say whether somebody listens there; a socket left by a dead ssh does not count."""
-    with socket.socket(socket.AF_UNIX) as probe:
-        return probe.connect_ex(path) == 0
+def _is_there(path: str) -> bool:
+    """Say whether ssh has made its socket. (Connecting to find out would open a channel to the other side.)"""
+    return Path(path).exists()
+
+
+def _remove(path: str) -> None:
+    """Remove the socket of an ssh that died."""
+    Path(path).unlink(missing_ok=True)
 
 
 def _read_words(words: Path) -> str:

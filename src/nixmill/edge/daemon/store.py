@@ -153,7 +153,7 @@ async def open_store(text: str, daemon_settings: DaemonSettings) -> AsyncIterato
     async with contextlib.AsyncExitStack() as stack:
         where = address.parse(text, daemon_settings)
         dial = _dialler(where, daemon_settings, stack)
-        local = not isinstance(where, address.SshAddress)
+        local = address.is_local(where, daemon_settings)
         store = DaemonStore(text, daemon_settings, dial, local=local)
         stack.push_async_callback(store.close)
         await store.start()

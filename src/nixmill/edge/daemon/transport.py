@@ -40,7 +40,7 @@ async def _connected_socket(path: str, name: str) -> socket.socket:
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     try:
         async with asyncio.timeout(BACKLOG_PATIENCE_S):
-            while not _try_connect(sock, path, name):
+            while not _try_connect(sock, path, name):  # noqa: ASYNC110 - the kernel does not tell when there is room
                 await asyncio.sleep(BACKLOG_RETRY_S)
     except TimeoutError as error:
         sock.close()

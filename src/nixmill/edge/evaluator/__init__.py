@@ -4,6 +4,8 @@ Main path: `own.py` (a request) → `crew.py` (workers) → `worker.py` (a proce
 `log_lines.py` (its output) → `records.py` (records).
 """
 
+from nixmill.edge.evaluator.choose import Preference, choose
+from nixmill.edge.evaluator.nix_eval_jobs import NixEvalJobsEvaluator
 from nixmill.edge.evaluator.own import OwnEvaluator
 
-__all__ = ["OwnEvaluator"]
+__all__ = ["NixEvalJobsEvaluator", "OwnEvaluator", "Preference", "choose"]

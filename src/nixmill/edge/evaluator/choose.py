@@ -1,25 +1,23 @@
-"""Which evaluator a run uses."""
+"""Which evaluator to use."""
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
+import shutil
+from collections.abc import Mapping
+from typing import Literal
 
-from nixmill.core.evaluation import EvalRecord, EvaluationRequest
-from nixmill.doors import Evaluator
+from nixmill.edge.evaluator.nix_eval_jobs import NixEvalJobsEvaluator
 from nixmill.edge.evaluator.own import OwnEvaluator
 
-
-class _Grouped:
-    def __init__(self, inner: OwnEvaluator) -> None:
-        self._inner = inner
-
-    async def identity(self) -> str:
-        return await self._inner.identity()
-
-    async def evaluate(self, request: EvaluationRequest) -> AsyncGenerator[Sequence[EvalRecord], None]:
-        async for record in self._inner.evaluate(request):
-            yield [record]
+Preference = Literal["auto", "own", "nix-eval-jobs"]
 
 
-def choose_evaluator(wanted: str, environment: Mapping[str, str], program: str) -> Evaluator:
-    """Return the evaluator that is wanted."""
-    del wanted
-    return _Grouped(OwnEvaluator(environment, program))
+def choose(
+    environment: Mapping[str, str], prefer: Preference = "auto", nix: str = "nix"
+) -> OwnEvaluator | NixEvalJobsEvaluator:
+    """Return the evaluator that is preferred; `auto` is our own.
+
+    Both give the same records. Ours is the default because it alone keeps every limit by itself: nix-eval-jobs ends as a
+    whole when one attribute crashes a worker, and cannot say to which attribute a warning belongs.
+    """
+    if prefer == "nix-eval-jobs" and shutil.which("nix-eval-jobs", path=environment.get("PATH")):
+        return NixEvalJobsEvaluator(environment, nix=nix)
+    return OwnEvaluator(environment, nix)

@@ -44,7 +44,8 @@ def failed(target: Target, text: str) -> EvaluationFailedError:
     if isinstance(target, FlakeTarget):
         if _NO_FLAKE.match(parsed.message) or ("flake.nix" in first and "No such file" in first):
             return EvaluationFailedError(
-                f"There is no flake.nix in {target.reference}. Add one (and `git add` it), or name a file instead.", text
+                f"There is no flake.nix in {target.reference}. Add one (and `git add` it), or name a file instead.",
+                text,
             )
         if _LOCK.match(parsed.message) and not _LOCKED_REFERENCE.match(parsed.message):
             return EvaluationFailedError(

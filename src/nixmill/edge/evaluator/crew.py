@@ -268,7 +268,9 @@ class Crew:
             case EvalFault.TIMEOUT:
                 return f"evaluation took longer than {self._limits.attribute_time_s:g} seconds"
             case EvalFault.KILLED:
-                return f"the evaluation process was killed twice while evaluating this, at {mib} MiB: {said}".rstrip(": ")
+                return f"the evaluation process was killed twice while evaluating this, at {mib} MiB: {said}".rstrip(
+                    ": "
+                )
             case _:
                 return said or "the evaluation process crashed while evaluating this"
 
@@ -303,7 +305,7 @@ async def _end(hand: Hand, worker: Worker) -> None:
     """Stop a process at once, but end it only when nothing it made is needed any more."""
     process = worker.process
     process.signal(signal.SIGSTOP)
-    while hand.parcels or (hand.busy and not process.quiet()):
+    while hand.parcels or (hand.busy and not process.errors.quiet()):
         await asyncio.sleep(WATCH_SECONDS / 5)
     process.signal(signal.SIGKILL)
 

@@ -11,7 +11,7 @@ from typing import Final
 
 import msgspec
 
-from nixmill.core.evaluation import EvaluationSettings
+from nixmill.core.evaluation import EvaluationLimits, EvaluationSettings
 
 HEAP_BYTES: Final = 768 * 1024**2
 """Initial size of the collector's heap: collecting less often saves time; untouched pages cost nothing."""
@@ -51,6 +51,13 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
         """Return the command line of a worker that is driven by `pure.nix`."""
         options = self.options(settings, "")
         return [self.program, "flake", "check", "--keep-going", "--no-write-lock-file", *options, f"path:{flake}"]
+
+    def jobs(
+        self, program: str, settings: EvaluationSettings, tree_path: str, limits: EvaluationLimits, roots: str
+    ) -> list[str]:
+        """Return the command line of nix-eval-jobs but for the expression; each derivation is rooted in `roots`."""
+        bounds = ["--workers", str(limits.workers), "--max-memory-size", str(max(1, limits.memory_bytes // 2**20))]
+        return [program, *self.options(settings, tree_path), *bounds, "--meta", "--gc-roots-dir", roots, "--expr"]
 
     def environ(self, private: str) -> dict[str, str]:
         """Return the environment of a process that may keep files in `private`: its repl history, for one."""

@@ -1,33 +1,97 @@
 """nix-eval-jobs as an evaluator, with the same records as our own.
 
-It is given the walker's tree, so that what is a job and which sets are opened is decided in one place (`walker.nix`). What it
-leaves unanswered is asked of our own evaluator: all that was left when it gave up (one lost worker ends all of
-it), and names that it cannot address.
-Source: nix-eval-jobs 2.9 to 2.33, `src/`.
+It is given the walker's tree, so that what is a job and which sets are opened is decided in one place (`walker.nix`). What
+it leaves unanswered is asked of our own evaluator: everything that was left when it gave up (a lost worker ends all of
+it; so do limits that it does not keep itself), and attributes whose names it cannot address.
+Source: nix-eval-jobs 2.9 to 2.33, `src/`. Its workers drop their temporary roots when they restart, hence `--gc-roots-dir`.
 """
 
-import asyncio
 import contextlib
+import re
 import secrets
 import tempfile
-import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping
 from typing import Final
 
-from nixmill.core.evaluation import (
-    Attribute,
-    EvalError,
-    EvalRecord,
-    EvaluationEnded,
-    EvaluationRequest,
-    EvaluationTrace,
-    ImportFromDerivation,
-    Target,
-)
-from nixmill.edge.evaluator import complaints, faults, source_text
-from nixmill.edge.evaluator.jobs_process import JobsProcess
+import msgspec
+
+from nixmill.core.evaluation import Attribute, EvalError, EvalRecord, EvaluationEnded, EvaluationRequest
+from nixmill.edge.evaluator.account import Account, without_repetition
+from nixmill.edge.evaluator.jobs_run import JobsRun
 from nixmill.edge.evaluator.own import OwnEvaluator
-from nixmill.edge.evaluator.probe import Probe
-from nixmill.edge.evaluator.source_text import Group, groups
-from nixmill.nix import eval_record
+from nixmill.edge.evaluator.probe import Probe, run
+from nixmill.edge.evaluator.source_text import Group, groups, tree_expression
 from nixmill.nix.attr_path import AttrPath
+
+_VERSION: Final = re.compile(r"\d+(\.\d+)+\S*")
+
+
+class NixEvalJobsEvaluator:
+    """The door `Evaluator`, over `nix-eval-jobs` and, for what that leaves over, `nix`."""
+
+    def __init__(self, environment: Mapping[str, str], program: str = "nix-eval-jobs", nix: str = "nix") -> None:
+        """Run `program` and `nix` with `environment` (all of it: nothing is inherited)."""
+        self._environment = environment
+        self._program = program
+        self._probe = Probe(environment, nix)
+        self._own = OwnEvaluator(environment, nix)
+
+    async def identity(self) -> str:
+        """Return name and version, such as `nix-eval-jobs 2.33.1 (nix 2.33.0)`."""
+        status, out, said = await run([self._program, "--version"], self._environment)
+        found = _VERSION.search(out + said) if status == 0 else None
+        return f"nix-eval-jobs {found[0] if found else 'of unknown version'} (nix {await self._probe.version()})"
+
+    async def evaluate(self, request: EvaluationRequest) -> AsyncGenerator[EvalRecord, None]:
+        """Yield records as they are made; see the door."""
+        account = Account(request.limits)
+        records = without_repetition(self._records(request, account), account)
+        async with contextlib.aclosing(records):
+            async for record in records:
+                yield record
+        yield account.ended(await self.identity())
+
+    async def _records(self, request: EvaluationRequest, account: Account) -> AsyncGenerator[EvalRecord, None]:
+        for group in groups(request.targets):
+            part = msgspec.structs.replace(request, targets=group.targets)
+            answered: set[AttrPath] = set()
+            complete = True
+            async with contextlib.aclosing(self._jobs(group, part, account)) as records:
+                async for record in records:
+                    if record is None:
+                        complete = False
+                        continue
+                    if isinstance(record, Attribute | EvalError):
+                        answered.add(record.path)
+                    yield record
+            if not complete:
+                async with contextlib.aclosing(self._rest(part, answered, account)) as rest:
+                    async for record in rest:
+                        yield record
+
+    async def _jobs(
+        self, group: Group, request: EvaluationRequest, account: Account
+    ) -> AsyncGenerator[EvalRecord | None, None]:
+        """Yield what nix-eval-jobs says, and None where it leaves something unanswered."""
+        token = f"nixmill-{secrets.token_hex(8)}-"
+        launch = await self._probe.launch()
+        with tempfile.TemporaryDirectory(prefix="nixmill-") as directory:
+            argv = launch.jobs(self._program, request.settings, group.tree_path, request.limits, f"{directory}/roots")
+            jobs = JobsRun(group, request, token, account)
+            expression = tree_expression(token, group.targets, request.settings)
+            await jobs.start([*argv, expression], launch.environ(directory), group.tree_path or directory)
+            async with contextlib.aclosing(jobs.records()) as records:
+                async for record in records:
+                    yield record
+
+    async def _rest(
+        self, request: EvaluationRequest, answered: set[AttrPath], account: Account
+    ) -> AsyncGenerator[EvalRecord, None]:
+        left = msgspec.structs.replace(request.limits, time_s=max(1.0, account.left_s()))
+        records = self._own.evaluate(msgspec.structs.replace(request, limits=left))
+        async with contextlib.aclosing(records):
+            async for record in records:
+                if isinstance(record, EvaluationEnded):
+                    account.measured(record.peak_bytes, record.workers)
+                elif not (isinstance(record, Attribute | EvalError) and record.path in answered):
+                    yield record

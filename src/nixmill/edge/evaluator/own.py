@@ -9,18 +9,16 @@ import contextlib
 import os
 import secrets
 import tempfile
-import time
-from collections.abc import AsyncIterator, Awaitable, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from pathlib import Path
 
 from nixmill.core.evaluation import (
     EvalRecord,
-    EvaluationEnded,
     EvaluationRequest,
-    EvaluationTrace,
     FileTarget,
 )
 from nixmill.edge.evaluator import complaints
+from nixmill.edge.evaluator.account import Account, without_repetition
 from nixmill.edge.evaluator.crew import Crew, Parcel
 from nixmill.edge.evaluator.probe import Probe
 from nixmill.edge.evaluator.records import Context, TargetFailedError, UnknownAttributeError
@@ -40,25 +38,24 @@ class OwnEvaluator:
         """Return name and version, such as `nix repl 2.8.0`."""
         return f"nix repl {await self._probe.version()}"
 
-    async def evaluate(self, request: EvaluationRequest) -> AsyncIterator[EvalRecord]:
+    async def evaluate(self, request: EvaluationRequest) -> AsyncGenerator[EvalRecord, None]:
         """Yield records as they are made; see the door."""
-        account = _Account(request)
-        seen: set[str] = set()
+        account = Account(request.limits)
+        records = without_repetition(self._records(request, account), account)
+        async with contextlib.aclosing(records):
+            async for record in records:
+                yield record
+        yield account.ended(await self.identity())
+
+    async def _records(self, request: EvaluationRequest, account: Account) -> AsyncGenerator[EvalRecord, None]:
         for group in groups(request.targets):
             async with contextlib.aclosing(self._group(group, request, account)) as records:
                 async for record in records:
-                    if isinstance(record, EvaluationTrace):
-                        # Each worker evaluates the root for itself and repeats what it says.
-                        if record.text in seen:
-                            continue
-                        seen.add(record.text)
-                    account.count()
                     yield record
-        yield account.ended(await self.identity())
 
     async def _group(
-        self, group: Group, request: EvaluationRequest, account: "_Account"
-    ) -> AsyncIterator[EvalRecord]:
+        self, group: Group, request: EvaluationRequest, account: Account
+    ) -> AsyncGenerator[EvalRecord, None]:
         for target in group.targets:
             if isinstance(target, FileTarget) and not Path(target.file).exists():  # noqa: ASYNC240 - one stat
                 raise complaints.missing_file(target)
@@ -68,9 +65,7 @@ class OwnEvaluator:
                 async for record in records:
                     yield record
 
-    async def _crew(
-        self, site: Site, request: EvaluationRequest, account: "_Account"
-    ) -> AsyncIterator[EvalRecord]:
+    async def _crew(self, site: Site, request: EvaluationRequest, account: Account) -> AsyncGenerator[EvalRecord, None]:
         group = site.group
         parcels: asyncio.Queue[Parcel | None] = asyncio.Queue(maxsize=2 * request.limits.workers)
         crew = Crew(
@@ -82,7 +77,7 @@ class OwnEvaluator:
         )
         walk = asyncio.create_task(_walk(crew, parcels))
         try:
-            while (parcel := await account.within_time(parcels.get(), crew)) is not None:
+            while (parcel := await account.within_time(parcels.get(), crew.busy)) is not None:
                 hand, records = parcel
                 for record in records:
                     yield record
@@ -94,7 +89,7 @@ class OwnEvaluator:
             walk.cancel()
             await asyncio.gather(walk, return_exceptions=True)
             await crew.close()
-            account.crew(crew)
+            account.measured(crew.peak_bytes, crew.started)
 
     async def _site(self, group: Group, request: EvaluationRequest, stack: contextlib.ExitStack) -> Site:
         memory = "/dev/shm"  # noqa: S108 - a private directory is made in it
@@ -130,42 +125,6 @@ async def _walk(crew: Crew, parcels: asyncio.Queue[Parcel | None]) -> None:
 
 
 def _complaint(group: Group, error: TargetFailedError | UnknownAttributeError) -> Exception:
-    target = group.targets[error.target]
     if isinstance(error, TargetFailedError):
-        return complaints.failed(target, error.text)
-    return complaints.unknown(target, error.found.index, error.found.names)
-
-
-class _Account:
-    """What an evaluation took, and what is left of its time."""
-
-    def __init__(self, request: EvaluationRequest) -> None:
-        self._began = time.monotonic()
-        self._limit = request.limits.time_s
-        self._first: float | None = None
-        self._peak = 0
-        self._workers = 0
-
-    def count(self) -> None:
-        if self._first is None:
-            self._first = time.monotonic() - self._began
-
-    def crew(self, crew: Crew) -> None:
-        self._peak = max(self._peak, crew.peak_bytes)
-        self._workers = max(self._workers, crew.started)
-
-    async def within_time(self, waiting: Awaitable[Parcel | None], crew: Crew) -> Parcel | None:
-        try:
-            async with asyncio.timeout(self._began + self._limit - time.monotonic()):
-                return await waiting
-        except TimeoutError:
-            raise complaints.too_long(self._limit, crew.busy()) from None
-
-    def ended(self, evaluator: str) -> EvaluationEnded:
-        return EvaluationEnded(
-            seconds=time.monotonic() - self._began,
-            first_record_s=self._first,
-            peak_bytes=self._peak,
-            workers=self._workers,
-            evaluator=evaluator,
-        )
+        return complaints.failed(group.targets[error.target], error.text)
+    return complaints.unknown(group.targets[error.found.target], error.found.index, error.found.names)

@@ -7,10 +7,9 @@ import asyncio
 import tempfile
 from collections.abc import Mapping, Sequence
 
-from nixmill.core.evaluation import EvaluationFailedError
-from nixmill.doors import DoorError
+from nixmill.core.evaluation import EvaluationFailedError, EvaluationSettings
 from nixmill.edge.evaluator.launch import Launch, parse_version
-from nixmill.core.evaluation import EvaluationSettings
+from nixmill.edge.evaluator.process import not_started
 
 OLDEST = (2, 8)
 
@@ -48,7 +47,7 @@ class Probe:
             return self._pure
 
     async def _ask_version(self) -> Launch:
-        status, out, said = await self._run([self._program, "--version"], self._environment)
+        status, out, said = await run([self._program, "--version"], self._environment)
         if status != 0:
             raise EvaluationFailedError(f"{self._program} --version failed with status {status}: {said.strip()}", said)
         self._version = out.strip().rsplit(" ", 1)[-1]
@@ -61,25 +60,21 @@ class Probe:
         question = 'builtins.trace (if builtins ? currentTime then "impure" else "pure") null\n'
         with tempfile.TemporaryDirectory(prefix="nixmill-") as private:
             argv = launch.repl(EvaluationSettings(), "")
-            _, _, said = await self._run(argv, launch.environ(private), question)
+            _, _, said = await run(argv, launch.environ(private), question)
         return '"trace: pure"' in said
 
-    async def _run(self, argv: Sequence[str], environment: Mapping[str, str], text: str = "") -> tuple[int, str, str]:
-        pipe = asyncio.subprocess.PIPE
-        try:
-            process = await asyncio.create_subprocess_exec(*argv, stdin=pipe, stdout=pipe, stderr=pipe, env=environment)
-        except OSError as error:
-            raise DoorError(
-                f"{argv[0]} could not be started: {error.strerror}. Is Nix installed and on PATH?",
-                door="evaluator",
-                action="start",
-                subject=argv[0],
-                retryable=False,
-            ) from error
-        try:
-            out, err = await process.communicate(text.encode())
-        except BaseException:
-            process.kill()
-            await process.wait()
-            raise
-        return process.returncode or 0, out.decode(errors="replace"), err.decode(errors="replace")
+
+async def run(argv: Sequence[str], environment: Mapping[str, str], text: str = "") -> tuple[int, str, str]:
+    """Run a program to its end; return status, stdout and stderr; raise `DoorError` where it cannot be started."""
+    pipe = asyncio.subprocess.PIPE
+    try:
+        process = await asyncio.create_subprocess_exec(*argv, stdin=pipe, stdout=pipe, stderr=pipe, env=environment)
+    except OSError as error:
+        raise not_started(argv[0], error) from error
+    try:
+        out, err = await process.communicate(text.encode())
+    except BaseException:
+        process.kill()
+        await process.wait()
+        raise
+    return process.returncode or 0, out.decode(errors="replace"), err.decode(errors="replace")

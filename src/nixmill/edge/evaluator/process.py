@@ -18,58 +18,32 @@ from typing import Final
 from nixmill.doors import DoorError
 
 PIPE_BYTES: Final = 16 * 1024
-"""Capacity of the pipe and size of a read. `pure.nix` writes more than twice as much to be put to sleep."""
+"""Capacity of a pipe and size of a read. `pure.nix` writes more than twice as much to be put to sleep."""
 
 
-class EvalProcess:
-    """A running process; its stdout is thrown away, its stderr is what we read."""
+class Lines:
+    """The reading end of a pipe, line by line."""
 
-    def __init__(self, process: Process, stderr: int) -> None:
-        """Take over a process and the reading end of its stderr; use `start`."""
-        self._process = process
-        self._stderr = stderr
+    def __init__(self) -> None:
+        """Make a pipe; hand `writing` to a process and then call `started`."""
+        self._reading, self.writing = os.pipe()
+        if hasattr(fcntl, "F_SETPIPE_SZ"):
+            fcntl.fcntl(self._reading, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+        os.set_blocking(self._reading, False)
         self._partial: list[bytes] = []
         self._open = True
-        self.peak_bytes = 0
 
-    @classmethod
-    async def start(cls, argv: Sequence[str], *, environment: Mapping[str, str], directory: str) -> "EvalProcess":
-        """Start a program; raise `DoorError` where it cannot be started."""
-        reading, writing = os.pipe()
-        if hasattr(fcntl, "F_SETPIPE_SZ"):
-            fcntl.fcntl(reading, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
-        os.set_blocking(reading, False)
-        try:
-            process = await asyncio.create_subprocess_exec(
-                *argv, stdin=PIPE, stdout=DEVNULL, stderr=writing, env=environment, cwd=directory, start_new_session=True
-            )
-        except OSError as error:
-            os.close(reading)
-            raise DoorError(
-                f"{argv[0]} could not be started: {error.strerror}. Is Nix installed and on PATH?",
-                door="evaluator", action="start", subject=argv[0], retryable=False,
-            ) from error
-        finally:
-            os.close(writing)
-        return cls(process, reading)
+    def started(self) -> None:
+        """Close our copy of the writing end."""
+        os.close(self.writing)
 
-    @property
-    def pid(self) -> int:
-        """The process id, which is also the id of its group."""
-        return self._process.pid
+    def close(self) -> None:
+        """Read no more."""
+        if self._open:
+            self._open = False
+            os.close(self._reading)
 
-    @property
-    def returncode(self) -> int | None:
-        """Exit status, negative for a signal; None while it runs."""
-        return self._process.returncode
-
-    def write(self, text: str) -> None:
-        """Hand text to its stdin; a process that is gone is noticed by reading."""
-        assert self._process.stdin is not None  # noqa: S101 - we asked for a pipe
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            self._process.stdin.write(text.encode())
-
-    async def lines(self) -> list[bytes]:
+    async def more(self) -> list[bytes]:
         """Wait for output; return the complete lines so far, without ends; raise `EOFError` after the last."""
         chunk = await self._read()
         if not chunk:
@@ -85,21 +59,73 @@ class EvalProcess:
         self._partial = [rest] if rest else []
         return lines
 
-    def line_begins(self, start: bytes) -> bool:
-        """Say whether the line whose end has not been read begins with `start`."""
+    def unfinished(self, start: bytes) -> bool:
+        """Say whether a line has been read whose end has not, and begins with `start`."""
         return b"".join(self._partial[:2]).startswith(start)
+
+    def quiet(self) -> bool:
+        """Say whether nothing waits to be read."""
+        return not self._open or not select.select([self._reading], [], [], 0)[0]
 
     async def _read(self) -> bytes:
         while self._open:
             try:
-                return os.read(self._stderr, PIPE_BYTES)
+                return os.read(self._reading, PIPE_BYTES)
             except BlockingIOError:
-                await _readable(self._stderr)
+                await _readable(self._reading)
         return b""
 
-    def quiet(self) -> bool:
-        """Say whether nothing waits to be read."""
-        return not self._open or not select.select([self._stderr], [], [], 0)[0]
+
+class EvalProcess:
+    """A running process and what it writes."""
+
+    def __init__(self, process: Process, errors: Lines, output: Lines | None) -> None:
+        """Take over a process; use `start`."""
+        self._process = process
+        self.errors = errors
+        """What it writes to stderr."""
+        self.output = output
+        """What it writes to stdout, where that was asked for; else it is thrown away."""
+        self.peak_bytes = 0
+
+    @classmethod
+    async def start(
+        cls, argv: Sequence[str], *, environment: Mapping[str, str], directory: str, output: bool = False
+    ) -> "EvalProcess":
+        """Start a program; raise `DoorError` where it cannot be started."""
+        errors, stdout = Lines(), Lines() if output else None
+        pipes = [errors, stdout] if stdout else [errors]
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *argv,
+                stdin=PIPE,
+                stdout=stdout.writing if stdout else DEVNULL,
+                stderr=errors.writing,
+                env=environment,
+                cwd=directory,
+                start_new_session=True,
+            )
+        except BaseException as error:
+            for pipe in pipes:
+                pipe.close()
+            if isinstance(error, OSError):
+                raise not_started(argv[0], error) from error
+            raise
+        finally:
+            for pipe in pipes:
+                pipe.started()
+        return cls(process, errors, stdout)
+
+    @property
+    def pid(self) -> int:
+        """The process id, which is also the id of its group."""
+        return self._process.pid
+
+    def write(self, text: str) -> None:
+        """Hand text to its stdin; a process that is gone is noticed by reading."""
+        if self._process.stdin is not None:
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                self._process.stdin.write(text.encode())
 
     def memory_bytes(self) -> int | None:
         """Return its resident memory; None where the system does not tell."""
@@ -128,9 +154,9 @@ class EvalProcess:
     async def kill(self) -> None:
         """End the group at once and reap it; nothing is left behind, even if this is cancelled."""
         self.signal(signal.SIGKILL)
-        if self._open:
-            self._open = False
-            os.close(self._stderr)
+        for lines in (self.errors, self.output):
+            if lines is not None:
+                lines.close()
         await asyncio.shield(asyncio.ensure_future(self._reap()))
 
     async def _reap(self) -> None:
@@ -139,8 +165,19 @@ class EvalProcess:
         await self._process.wait()
 
     async def wait(self) -> int:
-        """Wait for the end of a process whose stderr has ended; return its exit status."""
+        """Wait for the end of a process whose pipes have ended; return its exit status, negative for a signal."""
         return await self._process.wait()
+
+
+def not_started(program: str, error: OSError) -> DoorError:
+    """Return the error for a program that could not be started."""
+    return DoorError(
+        f"{program} could not be started: {error.strerror}. Is Nix installed and on PATH?",
+        door="evaluator",
+        action="start",
+        subject=program,
+        retryable=False,
+    )
 
 
 async def _readable(descriptor: int) -> None:

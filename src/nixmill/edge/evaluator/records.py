@@ -4,7 +4,6 @@ Decides to which attribute an error, a trace or a build belongs. Pure but for th
 What this file does not know: processes and time (durations are handed in).
 """
 
-import contextlib
 from collections import deque
 from collections.abc import Callable
 from typing import Final, assert_never
@@ -50,6 +49,7 @@ class _Meta(msgspec.Struct):
 class UnknownAttribute(msgspec.Struct, frozen=True):
     """A target's attribute that does not exist: where it went wrong and what there is."""
 
+    target: int = msgspec.field(name="t")
     index: int = msgspec.field(name="i")
     names: list[str] = msgspec.field(name="n")
 
@@ -89,11 +89,31 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
 class UnknownAttributeError(Exception):
     """A target's attribute does not exist."""
 
-    def __init__(self, target: int, found: UnknownAttribute) -> None:
-        """Keep which target it was and what there is instead."""
-        super().__init__(f"Target {target} does not exist.")
-        self.target = target
-        self.found = found
+    def __init__(self, text: str) -> None:
+        """Read what the walker said of it."""
+        self.found = _unknowns.decode(text)
+        super().__init__(f"Target {self.found.target} does not exist.")
+
+
+class Builds:
+    """Times the builds of one process."""
+
+    def __init__(self) -> None:
+        """Begin with none under way."""
+        self._under_way: dict[int, tuple[str, AttrPath | None, float]] = {}
+
+    def hear(self, event: LogEvent | None, path: AttrPath | None, now: float) -> ImportFromDerivation | None:
+        """Take in an event that arrived at `now` while `path` was evaluated; return a build that it ends."""
+        if isinstance(event, BuildStarted):
+            self._under_way[event.activity] = (event.drv_path, path, now)
+        if not isinstance(event, BuildStopped) or event.activity not in self._under_way:
+            return None
+        drv_path, wanted_by, started = self._under_way.pop(event.activity)
+        try:
+            drv = store_path.parse(drv_path, drv_path.rsplit("/", 1)[0])
+        except store_path.StorePathError:
+            return None
+        return ImportFromDerivation(drv_path=drv, seconds=now - started, path=wanted_by)
 
 
 class TargetFailedError(Exception):
@@ -115,7 +135,7 @@ class Reader:
         self._context = context
         self._emit = emit
         self._batch = Batch(left=deque())
-        self._builds: dict[int, tuple[str, AttrPath | None, float]] = {}
+        self._builds = Builds()
         self.item: Item | None = None
         self.unpinned: str | None = None
         """An error that belongs to no item."""
@@ -136,10 +156,10 @@ class Reader:
                 self._failed(text)
             case Noted(text=text):
                 self._noted(text)
-            case BuildStarted(activity=activity, drv_path=drv_path):
-                self._builds[activity] = (drv_path, self.item.path if self.item else None, now)
-            case BuildStopped(activity=activity):
-                self._built(activity, now)
+            case BuildStarted() | BuildStopped():
+                built = self._builds.hear(event, self.item.path if self.item else None, now)
+                if built is not None:
+                    self._emit(built)
             case Stray():
                 pass
             case _:
@@ -155,11 +175,11 @@ class Reader:
             case "r":
                 self._loaded()
             case "u":
-                raise UnknownAttributeError(self._at_hand().index, _unknowns.decode(said.rest))
+                raise UnknownAttributeError(said.rest)
             case "s":
                 self._opened(_names.decode(said.rest))
             case "d":
-                self._at_hand().error = _too_deep(self._at_hand().path)
+                self._at_hand().error = too_deep(self._at_hand().path)
             case "j":
                 self._job(_jobs.decode(said.rest))
             case "m":
@@ -232,15 +252,6 @@ class Reader:
         elif len(self.item.traces) == TRACES_MAX:
             self.item.traces.append(f"[… more than {TRACES_MAX} traces]")
 
-    def _built(self, activity: int, now: float) -> None:
-        found = self._builds.pop(activity, None)
-        if found is None:
-            return
-        drv_path, path, started = found
-        with contextlib.suppress(store_path.StorePathError):
-            drv = store_path.parse(drv_path, drv_path.rsplit("/", 1)[0])
-            self._emit(ImportFromDerivation(drv_path=drv, seconds=now - started, path=path))
-
     def finish(self) -> None:
         """Hear that nothing more will be said of the item at hand: hand on what it is."""
         item, self.item = self.item, None
@@ -279,7 +290,8 @@ class Reader:
         )
 
 
-def _too_deep(path: AttrPath) -> EvalError:
+def too_deep(path: AttrPath) -> EvalError:
+    """Return the error of a set that lies too deep to be opened."""
     message = (
         f"The set {show(path)} lies too deep: sets are opened down to 20 levels below a target. "
         "If it contains itself, remove its recurseForDerivations or evaluate without force_recurse."

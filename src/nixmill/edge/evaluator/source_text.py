@@ -58,6 +58,11 @@ def end_line(token: str) -> str:
     return f"builtins.trace {quote(token + '.')} null\n"
 
 
+def tree_expression(token: str, targets: Sequence[Target], settings: EvaluationSettings) -> str:
+    """Return an expression for what the walker would walk, the targets being called t0, t1, …"""
+    return f"({_apply(f'({walker_text()})', token, targets, settings)}).tree"
+
+
 def wrapping_flake(token: str, targets: Sequence[Target], settings: EvaluationSettings) -> dict[str, str]:
     """Return the files of a flake whose check walks (see `pure.nix`)."""
     flake = (

@@ -6,8 +6,8 @@
 # Everything is said by `builtins.trace`: the token (random, so that no text of a project is taken for ours), one
 # letter, then the rest of the line:
 #   b PATH    what follows is about the item at PATH: indices joined by dots; errors, warnings and traces too
-#   r         the item is a target and its file or flake has been loaded
-#   u JSON    the target's attribute does not exist: {"i": index of the name, "n": the names that exist there}
+#   r INDEX   the file or flake of a target has been loaded
+#   u JSON    a target's attribute does not exist: {"t": the target, "i": index of the name, "n": the names that exist there}
 #   j JSON    the item is a job        m JSON  its meta, on a line of its own so that bad meta cannot lose the job
 #   s JSON    the item is a set that is to be descended into: the list of its names
 #   d         the item is a set nested too deeply
@@ -88,18 +88,18 @@ let
     else if isList here && index >= 0 && index < length here then select (elemAt here index) (tail path) (at + 1)
     else { found = false; index = at; names = if isAttrs here then attrNames here else [ ]; };
 
-  loadTarget = { root, attr, ... }:
+  loadTarget = t: { root, attr, ... }:
     let selected = select root attr 0; in
-    builtins.seq root (say "r" (
+    builtins.seq root (say "r${toString t}" (
       if selected.found then selected.value
-      else say "u${toJSON { i = selected.index; n = selected.names; }}" null));
+      else say "u${toJSON { inherit t; i = selected.index; n = selected.names; }}" null));
   targetNode = i: let t = elemAt targets i; in make {
     name = "";
     at = toString i;
     inherit (t) kind;
     depth = 0;
     isRoot = true;
-    origin = loadTarget t;
+    origin = loadTarget i t;
   };
   top = { sub = genList targetNode (length targets); };
 
@@ -148,7 +148,8 @@ let
   unwanted = v: systems != [ ] && !(elem (plain (v.system or "unknown")) systems);
 in
 {
-  tree = listToAttrs (genList (i: { name = toString i; value = prune (elemAt top.sub i); }) (length targets));
+  # Targets are called t0, t1, …
+  tree = listToAttrs (genList (i: { name = "t${toString i}"; value = prune (elemAt top.sub i); }) (length targets));
 
   # Walk some runs of items: each is [ PATH FROM TO ], PATH a list of indices from the list of targets.
   run = segments: foldl' (_: s: walk (locate (elemAt s 0)) (elemAt s 1) (elemAt s 2)) null segments;

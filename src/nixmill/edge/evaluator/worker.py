@@ -75,7 +75,7 @@ class ReplWorker:
 
     async def events(self) -> list[LogEvent]:
         """Wait for what the process says next; raise `EOFError` when it is gone."""
-        return [e for line in await self.process.lines() if (e := self._reader.read(line)) is not None]
+        return [e for line in await self.process.errors.more() if (e := self._reader.read(line)) is not None]
 
 
 class PureWorker:
@@ -117,13 +117,13 @@ class PureWorker:
     async def events(self) -> list[LogEvent]:
         """Wait for what the process says next; raise `EOFError` when it is gone."""
         said: list[LogEvent] = []
-        for line in await self.process.lines():
+        for line in await self.process.errors.more():
             event = self._reader.read(line)
             if isinstance(event, Said) and event.letter == "w":
                 self._asleep = False
             elif event is not None:
                 said.append(event)
-        if not self._asleep and self.process.line_begins(self._waits):
+        if not self._asleep and self.process.errors.unfinished(self._waits):
             self._asleep = True
             said.append(DONE)
         return said
