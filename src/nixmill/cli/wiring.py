@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
-from typing import Protocol
+from typing import Literal, Protocol
 
 import msgspec
 
@@ -17,7 +17,7 @@ class StoreChoice(msgspec.Struct, frozen=True, kw_only=True):
     store: str = "auto"
     builders: str | None = None
     max_jobs: int | None = None
-    evaluator: str = "auto"
+    evaluator: Literal["auto", "own", "nix-eval-jobs"] = "auto"
 
 
 class LocalHistory(History, Archive, Protocol):

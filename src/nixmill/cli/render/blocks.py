@@ -45,7 +45,7 @@ def header(started: RunStarted, paint: Paint, columns: int) -> list[str]:
     parts.append(paint.text(", ".join(started.targets)))
     against = f"compared with {paint.text(started.base[:SHORT_COMMIT]) or 'nothing'}"
     if reason := paint.text(started.base_reason):
-        against += f", the {reason}" if started.base else f": {reason}"
+        against += f", the {reason.removeprefix('the ')}" if started.base else f": {reason}"
     head = flow([part for part in parts if part], f" {paint.marks.dot} ", columns)
     return [*head, *map(paint.dim, sentence(against, columns))]
 

@@ -37,7 +37,7 @@ def _sum(view: PlanView, paint: Paint) -> str:
         known = f" ({size(view.fetch_bytes)}, {size(view.unpacked_bytes)} unpacked)" if view.fetch_bytes else ""
         words.append(f"fetch {counted(len(view.fetches), 'path')}{known}")
     if not words:
-        return paint.bold(f"Nothing to do: all {counted(len(view.rows), 'attribute')} need no work.")
+        return paint.bold(f"Nothing to do: no work for {counted(len(view.rows), 'attribute')}.")
     time = f", {about(view.about_s)}" if view.about_s is not None else ""
     return paint.bold(f"Would {' and '.join(words)} for {counted(len(view.rows), 'attribute')}{time}.")
 
@@ -53,7 +53,7 @@ def _attributes(rows: list[PlanRow], change: Change, paint: Paint, columns: int)
     cells = [_row(row, paint, columns) for row in shown[:ROWS_MAX]]
     lines += table(cells, "lrrl", paint, columns)
     lines += _left(len(shown) - ROWS_MAX, paint)
-    return [*lines, paint.dim(f"  {counted(len(quiet), 'attribute')} need no work")] if quiet else lines
+    return [*lines, paint.dim(f"  no work for {counted(len(quiet), 'attribute')}")] if quiet else lines
 
 
 def _row(row: PlanRow, paint: Paint, columns: int) -> tuple[str, str, str, str]:
