@@ -5,6 +5,9 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.scratch_store import ScratchStore, scratch_store
+from tests.support.screens import pytest_addoption
+
+__all__ = ["pytest_addoption"]
 
 
 @pytest.fixture(scope="session")

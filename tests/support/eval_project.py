@@ -77,8 +77,8 @@ def request(
 
 async def collect(evaluator: Evaluator, wanted: EvaluationRequest) -> list[EvalRecord]:
     """Return all records."""
-    async with contextlib.aclosing(evaluator.evaluate(wanted)) as records:  # type: ignore[type-var]
-        return [record async for record in records]
+    async with contextlib.aclosing(evaluator.evaluate(wanted)) as groups:
+        return [record async for records in groups for record in records]
 
 
 def of(records: Sequence[EvalRecord], kind: type[T]) -> list[T]:

@@ -50,7 +50,7 @@ async def test_errors_and_removals_are_part_of_a_diff() -> None:
 async def dry_run(world: World) -> PlanView:
     flow: Flow = world.flow(world.request(plan_only=True))
     await flow.check()
-    return flow.plan_view()
+    return await flow.plan_view()
 
 
 async def test_a_dry_run_says_what_each_attribute_needs_and_why_not() -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import signal
 import sys
 import time
 from collections.abc import AsyncIterator
@@ -13,12 +14,14 @@ import msgspec
 from nixmill.cli.interrupt import interruptible
 from nixmill.cli.options import Everything
 from nixmill.cli.render.choose import Several, make_renderer, paint_for, terminal_size
+from nixmill.cli.render.job_control import stop_and_resume
 from nixmill.cli.render.plan_view import plan_lines
 from nixmill.cli.render.renderer import Renderer
 from nixmill.cli.wiring import StoreChoice, Wiring
 from nixmill.config import FILE_NAME, ProjectConfig, read_config
 from nixmill.core.attempt import RetryPolicy
 from nixmill.core.outcome import Outcome
+from nixmill.core.plan_view import PlanView
 from nixmill.core.report import RunReport
 from nixmill.core.report_junit import junit
 from nixmill.core.run_event import EXIT_CODE, Noticed, RunEvent, RunStarted
@@ -103,10 +106,12 @@ async def run(wiring: Wiring, targets: tuple[str, ...], options: Everything) -> 
     shown = Shown(_renderer(options))
     async with doors_while_shown(wiring, options, shown) as doors:
         flow = Flow(request, doors, shown.tell)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTSTP, stop_and_resume, shown.renderer)
         with interruptible(flow.cancel, shown.renderer.close):
             verdict = await flow.check()
-    if request.plan_only:
-        _print_plan(flow, options)
+            view = await flow.plan_view() if request.plan_only else None
+    if view is not None:
+        _print_plan(view, options)
     _print_results(flow.report(), options)
     return EXIT_CODE[verdict]
 
@@ -131,9 +136,8 @@ def _renderer(options: Everything) -> Renderer:
     return Several([make_renderer(mode="jsonl", color=show.color, environ=os.environ, now=now), for_people])
 
 
-def _print_plan(flow: Flow, options: Everything) -> None:
+def _print_plan(view: PlanView, options: Everything) -> None:
     """Print what the run would do, on standard output."""
-    view = flow.plan_view()
     if options.show.json:
         sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(view)) + b"\n")
         return

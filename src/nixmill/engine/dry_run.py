@@ -1,12 +1,18 @@
 """What a run would do, as `--dry-run` shows it: read off the plan of a flow that did nothing."""
 
+from collections.abc import Mapping
+
+import msgspec
+
 from nixmill.core.diff import Base
+from nixmill.core.evaluation import EvalError
 from nixmill.core.node import Node, State
 from nixmill.core.outcome import Outcome
 from nixmill.core.plan import Plan
 from nixmill.core.plan_view import PlannedBuild, PlannedFetch, PlanRow, PlanView
 from nixmill.core.report import RunReport
 from nixmill.core.run_event import Change, Work
+from nixmill.core.why_changed import Explanation
 from nixmill.engine.settlement import Result
 from nixmill.nix.attr_path import AttrPath
 
@@ -14,24 +20,37 @@ COUNTED_MAX = 20_000
 """Derivations up to which the rows say how many each attribute needs; beyond it that costs more than it tells."""
 
 
-def plan_view(plan: Plan, base: Base | None, results: list[Result], report: RunReport) -> PlanView:
+def plan_view(
+    plan: Plan,
+    base: Base | None,
+    results: list[Result],
+    report: RunReport,
+    explained: Mapping[AttrPath, Explanation],
+    errors: tuple[EvalError, ...],
+) -> PlanView:
     """Return the view of a complete plan; `results` are attributes that need nothing."""
     work = [node for node in plan.nodes if node.demand and node.state is not State.DONE]
     needs = _needs(work) if len(work) <= COUNTED_MAX else {}
     rows = [_row(path, node, base, needs, work) for node in work for path in node.attributes]
     rows += [_settled_row(result, base) for result in results]
+    rows = [msgspec.structs.replace(row, reason=row.reason or _reason(explained.get(row.path))) for row in rows]
     planned = report.plan
     return PlanView(
         base=report.base,
         rows=tuple(sorted(rows, key=lambda row: row.path)),
         removed=tuple(removed.path for removed in report.removed),
-        errors=(),
+        errors=errors,
         builds=tuple(_build(node) for node in work if node.work is Work.BUILD),
         fetches=tuple(_fetches(work)),
         fetch_bytes=planned.fetch_bytes if planned else 0,
         unpacked_bytes=planned.unpacked_bytes if planned else 0,
         about_s=planned.about_s if planned else None,
     )
+
+
+def _reason(explanation: Explanation | None) -> str:
+    """Return the first root cause in words."""
+    return explanation.roots[0].difference.sentence if explanation is not None and explanation.roots else ""
 
 
 def _row(path: AttrPath, node: Node, base: Base | None, needs: dict[int, int], work: list[Node]) -> PlanRow:

@@ -192,8 +192,8 @@ class Farm:
     def _say_waits(self) -> None:
         """Tell why things wait, at most once in `WAITS_EVERY_S`."""
         counts = self._plan.counts()
-        self._waiting = counts.waiting + counts.ready
+        before, self._waiting = self._waiting, counts.waiting + counts.ready
         now = self._doors.clock.monotonic()
-        if self._waiting and now >= self._waits_at:
+        if (self._waiting and now >= self._waits_at) or (before and not self._waiting):
             self._waits_at = now + WAITS_EVERY_S
             self._tell(WorkWaits(reasons=reasons(self._scheduler, now), waiting=self._waiting))

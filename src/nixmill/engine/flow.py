@@ -34,13 +34,16 @@ from nixmill.core.source import NoBase, Tree, TreeRequest
 from nixmill.core.target import Word, show_word
 from nixmill.doors import DoorError, NotAllowedError
 from nixmill.engine.build_site import BuildSite
-from nixmill.engine.comparison import evaluate_all
+from nixmill.engine.comparison import EXPLAINED_MAX, evaluate_all
 from nixmill.engine.dry_run import plan_view
+from nixmill.engine.explain import explain_all
 from nixmill.engine.intake import Intake
 from nixmill.engine.question import place, question, words_for
 from nixmill.engine.recorder import Recorder
 from nixmill.engine.request import RunDoors, RunRequest, Tell
 from nixmill.engine.settlement import Settlement
+from nixmill.nix.attr_path import AttrPath
+from nixmill.nix.store_path import StorePath
 
 
 class Subject(NamedTuple):
@@ -222,9 +225,17 @@ class Flow:
         """Return all that is known of the run."""
         return self._report.report()
 
-    def plan_view(self) -> PlanView:
-        """Return what a run with `plan_only` would have done."""
-        return plan_view(self.site.plan, self._base, self._settlement.results, self.report())
+    async def plan_view(self) -> PlanView:
+        """Return what a run with `plan_only` would have done, and why what changed did."""
+        base = self._base
+        pairs: dict[AttrPath, tuple[StorePath, StorePath]] = {}
+        for path, attribute in self._intake.attributes.items():
+            before = base.before(path) if base is not None else None
+            if isinstance(before, Attribute) and before.drv_path != attribute.drv_path and len(pairs) < EXPLAINED_MAX:
+                pairs[path] = before.drv_path, attribute.drv_path
+        errors = tuple(self._intake.errors)
+        reasons = await explain_all(self._doors.store, pairs)
+        return plan_view(self.site.plan, base, self._settlement.results, self.report(), reasons, errors)
 
     def _tell(self, event: RunEvent) -> None:
         self._report.handle(event)

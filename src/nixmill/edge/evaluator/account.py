@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from typing import TypeVar
 
 from nixmill.core.evaluation import EvalRecord, EvaluationEnded, EvaluationLimits, EvaluationTrace
@@ -56,16 +56,25 @@ class Account:
         )
 
 
-async def without_repetition(
-    records: AsyncGenerator[EvalRecord, None], account: Account
-) -> AsyncGenerator[EvalRecord, None]:
-    """Yield records but no trace twice: each worker evaluates the root for itself and repeats what it says."""
+Groups = AsyncGenerator[Sequence[EvalRecord], None]
+"""What the door yields: records that were there at once."""
+
+
+async def carried_through(groups: Groups, account: Account, identity: Callable[[], Awaitable[str]]) -> Groups:
+    """Yield groups and then the end, but no trace twice: each worker evaluates the root for itself and repeats it."""
     seen: set[str] = set()
-    async with contextlib.aclosing(records):
-        async for record in records:
-            if isinstance(record, EvaluationTrace):
-                if record.text in seen:
-                    continue
-                seen.add(record.text)
-            account.count()
-            yield record
+    async with contextlib.aclosing(groups):
+        async for group in groups:
+            fresh = [record for record in group if _is_fresh(record, seen)]
+            if fresh:
+                account.count()
+                yield fresh
+    yield [account.ended(await identity())]
+
+
+def _is_fresh(record: EvalRecord, seen: set[str]) -> bool:
+    if not isinstance(record, EvaluationTrace):
+        return True
+    known = record.text in seen
+    seen.add(record.text)
+    return not known

@@ -9,9 +9,9 @@ import asyncio
 import signal
 import time
 from collections.abc import Awaitable, Callable
-from typing import Final, assert_never
+from typing import Final
 
-from nixmill.core.evaluation import EvalError, EvalFault, EvalRecord, EvaluationFailedError, EvaluationLimits
+from nixmill.core.evaluation import EvalError, EvalFault, EvalRecord, EvaluationLimits
 from nixmill.edge.evaluator import complaints
 from nixmill.edge.evaluator.log_lines import LogEvent, Said, Stray
 from nixmill.edge.evaluator.records import Context, Item, Reader

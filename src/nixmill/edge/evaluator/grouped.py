@@ -21,6 +21,6 @@ class Grouped:
 
     async def evaluate(self, request: EvaluationRequest) -> AsyncGenerator[Sequence[EvalRecord], None]:
         """See `Evaluator`."""
-        async with contextlib.aclosing(self._inner.evaluate(request)) as records:
-            async for record in records:
-                yield [record]
+        async with contextlib.aclosing(self._inner.evaluate(request)) as groups:
+            async for records in groups:
+                yield records

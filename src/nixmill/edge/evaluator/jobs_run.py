@@ -10,8 +10,9 @@ import asyncio
 import os
 import re
 import signal
+import tempfile
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -25,7 +26,7 @@ from nixmill.core.evaluation import (
     ImportFromDerivation,
 )
 from nixmill.edge.evaluator import complaints, faults
-from nixmill.edge.evaluator.account import Account
+from nixmill.edge.evaluator.account import Account, Groups
 from nixmill.edge.evaluator.log_lines import LineReader, Noted, Said
 from nixmill.edge.evaluator.process import EvalProcess, Lines
 from nixmill.edge.evaluator.records import Builds, UnknownAttributeError, too_deep
@@ -39,14 +40,25 @@ _ADDRESSABLE: Final = re.compile(r'[^"]*[^0-9"][^"]*\Z', re.DOTALL)
 """Names that survive its dotted paths: it does not escape quotes, and takes numbers for list indices."""
 
 Found = EvalRecord | None
+"""A record; None where something was left unanswered."""
 _Read = Callable[[bytes], list[Found]]
 
 
 class JobsRun:
     """Start it, then take its records; closing those ends the process."""
 
-    def __init__(self, group: Group, request: EvaluationRequest, token: str, account: Account) -> None:
-        """Prepare to evaluate `group`, whose walker was given `token`."""
+    def __init__(
+        self,
+        group: Group,
+        request: EvaluationRequest,
+        token: str,
+        account: Account,
+        directory: tempfile.TemporaryDirectory[str],
+    ) -> None:
+        """Prepare to evaluate `group`, whose walker was given `token`; `directory` is removed at the end."""
+        self.complete = True
+        """Everything was answered; known when the groups have ended."""
+        self._directory = directory
         self._group = group
         self._request = request
         self._account = account
@@ -61,8 +73,8 @@ class JobsRun:
         self._process = await EvalProcess.start(argv, environment=environment, directory=directory, output=True)
         self._heard = time.monotonic()
 
-    async def records(self) -> AsyncGenerator[Found, None]:
-        """Yield records, and None where something is left unanswered; raise `EvaluationFailedError` for the whole."""
+    async def groups(self) -> Groups:
+        """Yield records; raise `EvaluationFailedError` for the whole."""
         process = self._process
         assert process is not None and process.output is not None  # noqa: S101, PT018 - `start` comes first
         tasks = [asyncio.create_task(self._run(process, process.output)), asyncio.create_task(self._watch(process))]
@@ -70,14 +82,15 @@ class JobsRun:
             while (found := await self._account.within_time(self._queue.get(), list)) is not None:
                 if isinstance(found, Exception):
                     raise found
-                for record in found:
-                    yield record
+                self.complete = self.complete and None not in found
+                yield [record for record in found if record is not None]
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             await process.kill()
             self._account.measured(process.peak_bytes, self._request.limits.workers)
+            self._directory.cleanup()
 
     async def _run(self, process: EvalProcess, output: Lines) -> None:
         try:

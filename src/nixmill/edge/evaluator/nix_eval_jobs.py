@@ -10,13 +10,13 @@ import contextlib
 import re
 import secrets
 import tempfile
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import Mapping
 from typing import Final
 
 import msgspec
 
 from nixmill.core.evaluation import Attribute, EvalError, EvalRecord, EvaluationEnded, EvaluationRequest
-from nixmill.edge.evaluator.account import Account, without_repetition
+from nixmill.edge.evaluator.account import Account, Groups, carried_through
 from nixmill.edge.evaluator.jobs_run import JobsRun
 from nixmill.edge.evaluator.own import OwnEvaluator
 from nixmill.edge.evaluator.probe import Probe, run
@@ -42,56 +42,48 @@ class NixEvalJobsEvaluator:
         found = _VERSION.search(out + said) if status == 0 else None
         return f"nix-eval-jobs {found[0] if found else 'of unknown version'} (nix {await self._probe.version()})"
 
-    async def evaluate(self, request: EvaluationRequest) -> AsyncGenerator[EvalRecord, None]:
+    def evaluate(self, request: EvaluationRequest) -> Groups:
         """Yield records as they are made; see the door."""
         account = Account(request.limits)
-        records = without_repetition(self._records(request, account), account)
-        async with contextlib.aclosing(records):
-            async for record in records:
-                yield record
-        yield account.ended(await self.identity())
+        return carried_through(self._all(request, account), account, self.identity)
 
-    async def _records(self, request: EvaluationRequest, account: Account) -> AsyncGenerator[EvalRecord, None]:
+    async def _all(self, request: EvaluationRequest, account: Account) -> Groups:
         for group in groups(request.targets):
             part = msgspec.structs.replace(request, targets=group.targets)
             answered: set[AttrPath] = set()
-            complete = True
-            async with contextlib.aclosing(self._jobs(group, part, account)) as records:
-                async for record in records:
-                    if record is None:
-                        complete = False
-                        continue
-                    if isinstance(record, Attribute | EvalError):
-                        answered.add(record.path)
-                    yield record
-            if not complete:
+            jobs = await self._jobs(group, part, account)
+            async with contextlib.aclosing(jobs.groups()) as parcels:
+                async for records in parcels:
+                    answered.update(record.path for record in records if isinstance(record, Attribute | EvalError))
+                    yield records
+            if not jobs.complete:
                 async with contextlib.aclosing(self._rest(part, answered, account)) as rest:
-                    async for record in rest:
-                        yield record
+                    async for records in rest:
+                        yield records
 
-    async def _jobs(
-        self, group: Group, request: EvaluationRequest, account: Account
-    ) -> AsyncGenerator[EvalRecord | None, None]:
-        """Yield what nix-eval-jobs says, and None where it leaves something unanswered."""
+    async def _jobs(self, group: Group, request: EvaluationRequest, account: Account) -> JobsRun:
         token = f"nixmill-{secrets.token_hex(8)}-"
         launch = await self._probe.launch()
-        with tempfile.TemporaryDirectory(prefix="nixmill-") as directory:
-            argv = launch.jobs(self._program, request.settings, group.tree_path, request.limits, f"{directory}/roots")
-            jobs = JobsRun(group, request, token, account)
-            expression = tree_expression(token, group.targets, request.settings)
-            await jobs.start([*argv, expression], launch.environ(directory), group.tree_path or directory)
-            async with contextlib.aclosing(jobs.records()) as records:
-                async for record in records:
-                    yield record
+        directory = tempfile.TemporaryDirectory(prefix="nixmill-")
+        roots = f"{directory.name}/roots"
+        argv = launch.jobs(self._program, request.settings, group.tree_path, request.limits, roots)
+        jobs = JobsRun(group, request, token, account, directory)
+        expression = tree_expression(token, group.targets, request.settings)
+        await jobs.start([*argv, expression], launch.environ(directory.name), group.tree_path or directory.name)
+        return jobs
 
-    async def _rest(
-        self, request: EvaluationRequest, answered: set[AttrPath], account: Account
-    ) -> AsyncGenerator[EvalRecord, None]:
+    async def _rest(self, request: EvaluationRequest, answered: set[AttrPath], account: Account) -> Groups:
         left = msgspec.structs.replace(request.limits, time_s=max(1.0, account.left_s()))
-        records = self._own.evaluate(msgspec.structs.replace(request, limits=left))
-        async with contextlib.aclosing(records):
-            async for record in records:
-                if isinstance(record, EvaluationEnded):
-                    account.measured(record.peak_bytes, record.workers)
-                elif not (isinstance(record, Attribute | EvalError) and record.path in answered):
-                    yield record
+        groups_of_rest = self._own.evaluate(msgspec.structs.replace(request, limits=left))
+        async with contextlib.aclosing(groups_of_rest):
+            async for records in groups_of_rest:
+                for record in records:
+                    if isinstance(record, EvaluationEnded):
+                        account.measured(record.peak_bytes, record.workers)
+                yield [record for record in records if _is_new(record, answered)]
+
+
+def _is_new(record: EvalRecord, answered: set[AttrPath]) -> bool:
+    if isinstance(record, Attribute | EvalError):
+        return record.path not in answered
+    return not isinstance(record, EvaluationEnded)

@@ -9,16 +9,12 @@ import contextlib
 import os
 import secrets
 import tempfile
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
-from nixmill.core.evaluation import (
-    EvalRecord,
-    EvaluationRequest,
-    FileTarget,
-)
+from nixmill.core.evaluation import EvaluationRequest, FileTarget
 from nixmill.edge.evaluator import complaints
-from nixmill.edge.evaluator.account import Account, without_repetition
+from nixmill.edge.evaluator.account import Account, Groups, carried_through
 from nixmill.edge.evaluator.crew import Crew, Parcel
 from nixmill.edge.evaluator.probe import Probe
 from nixmill.edge.evaluator.records import Context, TargetFailedError, UnknownAttributeError
@@ -38,34 +34,28 @@ class OwnEvaluator:
         """Return name and version, such as `nix repl 2.8.0`."""
         return f"nix repl {await self._probe.version()}"
 
-    async def evaluate(self, request: EvaluationRequest) -> AsyncGenerator[EvalRecord, None]:
+    def evaluate(self, request: EvaluationRequest) -> Groups:
         """Yield records as they are made; see the door."""
         account = Account(request.limits)
-        records = without_repetition(self._records(request, account), account)
-        async with contextlib.aclosing(records):
-            async for record in records:
-                yield record
-        yield account.ended(await self.identity())
+        return carried_through(self._all(request, account), account, self.identity)
 
-    async def _records(self, request: EvaluationRequest, account: Account) -> AsyncGenerator[EvalRecord, None]:
+    async def _all(self, request: EvaluationRequest, account: Account) -> Groups:
         for group in groups(request.targets):
-            async with contextlib.aclosing(self._group(group, request, account)) as records:
-                async for record in records:
-                    yield record
+            async with contextlib.aclosing(self._group(group, request, account)) as parcels:
+                async for records in parcels:
+                    yield records
 
-    async def _group(
-        self, group: Group, request: EvaluationRequest, account: Account
-    ) -> AsyncGenerator[EvalRecord, None]:
+    async def _group(self, group: Group, request: EvaluationRequest, account: Account) -> Groups:
         for target in group.targets:
             if isinstance(target, FileTarget) and not Path(target.file).exists():  # noqa: ASYNC240 - one stat
                 raise complaints.missing_file(target)
         with contextlib.ExitStack() as stack:
             site = await self._site(group, request, stack)
-            async with contextlib.aclosing(self._crew(site, request, account)) as records:
-                async for record in records:
-                    yield record
+            async with contextlib.aclosing(self._crew(site, request, account)) as parcels:
+                async for records in parcels:
+                    yield records
 
-    async def _crew(self, site: Site, request: EvaluationRequest, account: Account) -> AsyncGenerator[EvalRecord, None]:
+    async def _crew(self, site: Site, request: EvaluationRequest, account: Account) -> Groups:
         group = site.group
         parcels: asyncio.Queue[Parcel | None] = asyncio.Queue(maxsize=2 * request.limits.workers)
         crew = Crew(
@@ -78,10 +68,10 @@ class OwnEvaluator:
         walk = asyncio.create_task(_walk(crew, parcels))
         try:
             while (parcel := await account.within_time(parcels.get(), crew.busy)) is not None:
-                hand, records = parcel
-                for record in records:
-                    yield record
-                hand.consumed()
+                there = [parcel, *_rest(parcels)]
+                yield [record for _, records in there for record in records]
+                for hand, _ in there:
+                    hand.consumed()
             await walk
         except (TargetFailedError, UnknownAttributeError) as error:
             raise _complaint(group, error) from None
@@ -113,6 +103,19 @@ class _Starter:
 
     async def __call__(self) -> Worker:
         return await (ReplWorker.start(self._site) if self._repl else PureWorker.start(self._site))
+
+
+def _rest(parcels: asyncio.Queue[Parcel | None]) -> list[Parcel]:
+    """Return what else is there, but leave the end where it is."""
+    found: list[Parcel] = []
+    while not parcels.empty():
+        parcel = parcels.get_nowait()
+        if parcel is None:
+            # Nobody else puts anything after the end, so there is room.
+            parcels.put_nowait(None)
+            break
+        found.append(parcel)
+    return found
 
 
 async def _walk(crew: Crew, parcels: asyncio.Queue[Parcel | None]) -> None:
