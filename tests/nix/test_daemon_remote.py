@@ -1,6 +1,7 @@
 """Building on another machine: another store under the same path, reached by its socket and through ssh."""
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
@@ -10,15 +11,25 @@ from pathlib import Path
 
 import pytest
 
-from nixmill.doors import BuildLimits, DoorError
+from nixmill.doors import BuildLimits, DoorError, NotAllowedError
 from nixmill.edge.daemon import DaemonBuilder, DaemonSettings, open_store
 from nixmill.edge.daemon.errors import ConnectionLostError
 from nixmill.edge.daemon.store import DaemonStore
 from nixmill.nix.build_result import BuildStatus
 from nixmill.nix.store_path import StorePath
-from tests.support.nix_world import Recorder, Spec, instantiate, make_cache, realise, run, settings_of, until_dead
+from tests.support.nix_world import (
+    Recorder,
+    Spec,
+    instantiate,
+    listening_daemon,
+    make_cache,
+    realise,
+    run,
+    settings_of,
+    until_dead,
+)
 from tests.support.remote_store import RemoteStore, SshServer, remote_store, ssh_server
-from tests.support.scratch_store import ScratchStore
+from tests.support.scratch_store import CONFIGURATION, ScratchStore, scratch_store
 
 NO_LIMITS = BuildLimits()
 TREE = """
@@ -177,17 +188,22 @@ async def test_builds_continue_after_ssh_died(fresh_store: ScratchStore, far: Re
         build = asyncio.create_task(builder.build(slow, NO_LIMITS, recorder))
         await recorder.until_lines(1)
 
-        os.kill(ssh_client_of(server), signal.SIGKILL)
+        for pid in ssh_clients_of(server):
+            os.kill(pid, signal.SIGKILL)
         with pytest.raises(ConnectionLostError):
             await build
 
         assert (await builder.build(quick, NO_LIMITS, Recorder())).good
 
 
-def ssh_client_of(server: SshServer) -> int:
+def ssh_clients_of(server: SshServer) -> list[int]:
     mark = f"-p\0{server.port}\0".encode()
-    found = [p for p in Path("/proc").glob("[0-9]*") if mark in (p / "cmdline").read_bytes()]
-    return int(found[0].name)
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            if mark in (process / "cmdline").read_bytes():
+                found.append(int(process.name))
+    return found
 
 
 async def test_a_machine_that_lets_nobody_in_is_one_clear_sentence(
@@ -206,3 +222,28 @@ async def test_a_machine_without_a_daemon_is_a_lost_connection(fresh_store: Scra
     with pytest.raises(ConnectionLostError, match=r"ssh://.*127\.0\.0\.1"):
         async with open_store(server.address("/nowhere"), settings):
             pass
+
+
+async def test_an_untrusted_user_builds_here_and_is_told_why_not_elsewhere() -> None:
+    with scratch_store(f"{CONFIGURATION}trusted-users =\n") as store:
+        drv_path, other = instantiate(store, Spec("x", "echo > $out"), Spec("y", "echo > $out"))
+        with listening_daemon(store) as path:
+            settings = settings_of(store)
+            async with open_store("stdio", settings) as home, open_store(f"unix://{path}", settings) as machine:
+                assert not machine.facts.trusted
+                assert (await DaemonBuilder(machine).build(drv_path, BuildLimits(timeout_s=60), Recorder())).good
+
+                with pytest.raises(NotAllowedError, match=r"not privileged.*trusted-users"):
+                    await DaemonBuilder(home, machine).build(other, NO_LIMITS, Recorder())
+
+
+async def test_an_untrusted_user_cannot_copy_what_nobody_signed(fresh_store: ScratchStore) -> None:
+    store = ScratchStore(
+        fresh_store.root, fresh_store.environment | {"NIX_CONFIG": f"{CONFIGURATION}trusted-users =\n"}
+    )
+    output = realise(store, instantiate(store, Spec("x", "echo > $out"))[0])
+    settings = settings_of(store)
+    with remote_store(store) as far:
+        async with open_store("stdio", settings) as home, open_store(f"unix://{far.socket}", settings) as machine:
+            with pytest.raises(NotAllowedError, match="lacks a"):
+                await DaemonBuilder(home, machine).prepare(output, [output])

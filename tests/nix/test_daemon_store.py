@@ -4,8 +4,10 @@ import asyncio
 import contextlib
 import os
 import signal
+import socket
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -249,6 +251,51 @@ async def test_a_socket_where_nobody_listens_is_one_clear_sentence(store: Scratc
     with pytest.raises(DoorError, match=r"No Nix daemon can be reached at unix:///nowhere.*Start nix-daemon"):
         async with open_store("unix:///nowhere", settings_of(store)):
             pass
+
+
+async def test_the_socket_of_a_dead_daemon_is_one_clear_sentence(fresh_store: ScratchStore) -> None:
+    path = str(fresh_store.root / "dead")
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(path)
+        with pytest.raises(DoorError, match=r"Connection refused\. Start nix-daemon") as caught:
+            async with open_store(f"unix://{path}", settings_of(fresh_store)):
+                pass
+
+    assert caught.value.retryable
+
+
+async def test_a_socket_that_is_listened_on_a_moment_later_is_waited_for(fresh_store: ScratchStore) -> None:
+    path = str(fresh_store.root / "soon")
+    with listening_daemon(fresh_store) as real, socket.socket(socket.AF_UNIX) as early:
+        early.bind(path)
+        opening = asyncio.create_task(dial(f"unix://{path}", fresh_store))
+        await asyncio.sleep(0)
+        server = await asyncio.start_unix_server(partial(pass_on, real), sock=early)
+        async with server:
+            assert await opening
+
+
+async def dial(address: str, store: ScratchStore) -> str:
+    async with open_store(address, settings_of(store)) as opened:
+        return opened.facts.nix_version
+
+
+async def pass_on(target: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Connect a client to another socket until either side ends."""
+    far_reader, far_writer = await asyncio.open_unix_connection(target)
+    pumps = [asyncio.create_task(pump(reader, far_writer)), asyncio.create_task(pump(far_reader, writer))]
+    await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
+    for task in pumps:
+        task.cancel()
+    await asyncio.gather(*pumps, return_exceptions=True)
+    for end in (writer, far_writer):
+        end.close()
+
+
+async def pump(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+    while data := await source.read(65536):
+        target.write(data)
+        await target.drain()
 
 
 async def test_a_program_that_is_not_there_is_one_clear_sentence(store: ScratchStore) -> None:

@@ -1,5 +1,6 @@
 """One bad attribute is one error record, whatever goes wrong in it; all others are as if it were not there."""
 
+import asyncio
 import os
 import signal
 from pathlib import Path
@@ -9,12 +10,14 @@ import pytest
 from nixmill.core.evaluation import EvalFault, EvaluationLimits, Target
 from nixmill.edge.evaluator import OwnEvaluator
 from tests.support.eval_project import JOB, Project, bad, collect, ended, good, project, request
+from tests.support.processes import cpu_seconds, evaluating
 from tests.support.scratch_store import ScratchStore
 
 FAULTS = {
     "throws": ('throw "one\\ntwo"', EvalFault.THROW, "one\ntwo"),
     "aborts": ('abort "enough"', EvalFault.ABORT, "enough"),
-    "asserts": ("assert 1 == 2; 1", EvalFault.ASSERTION, "assertion"),
+    "asserts": ("assert false; 1", EvalFault.ASSERTION, "assertion 'false' failed"),
+    "compares": ("assert 1 == 2; 1", EvalFault.ASSERTION, "1"),
     "recurses": ("let a = b; b = a; in a", EvalFault.INFINITE_RECURSION, "infinite recursion encountered"),
     "imports": ("import ./missing.nix", EvalFault.MISSING_FILE, "missing.nix"),
     "adds": ('1 + "a"', EvalFault.TYPE_ERROR, "cannot add"),
@@ -96,7 +99,12 @@ async def test_an_attribute_that_needs_too_much_memory_names_its_peak(store: Scr
     assert ended(records).peak_bytes >= error.peak_bytes
 
 
-SLOW = "let l = builtins.genList (x: x) 100000; sum = builtins.foldl' (a: i: builtins.foldl' (b: j: b + j) a l) 0 l; in toString sum"
+SLOW = """
+let
+  l = builtins.genList (x: x) 100000;
+  sum = builtins.foldl' (a: i: builtins.foldl' (b: j: b + j) a l) 0 l;
+in toString sum
+"""
 
 
 @pytest.mark.parametrize("mode", ["file", "flake"])
@@ -129,8 +137,6 @@ async def test_a_worker_killed_from_outside_is_replaced_and_the_attribute_tried_
     killed: list[int] = []
     evaluator = OwnEvaluator(fresh_store.environment)
 
-    import asyncio  # noqa: PLC0415
-
     async def kill_twice() -> None:
         while len(killed) < 2:
             for pid in evaluating(fresh_store):
@@ -147,26 +153,3 @@ async def test_a_worker_killed_from_outside_is_replaced_and_the_attribute_tried_
     [error] = bad(records).values()
     assert (error.path[-1], error.fault) == ("slow", EvalFault.KILLED)
     assert error.peak_bytes
-
-
-def evaluating(store: ScratchStore) -> list[int]:
-    """Return the Nix processes that use this store."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                environment = (entry / "environ").read_bytes()
-                command = (entry / "cmdline").read_bytes()
-            except OSError:
-                continue
-            if f"NIX_STORE_DIR={store.store_dir}\0".encode() in environment and b"nix\0" in command:
-                found.append(int(entry.name))
-    return found
-
-
-def cpu_seconds(pid: int) -> float:
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rsplit(")", 1)[1].split()
-    except OSError:
-        return 0.0
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nixmill.core.cycle import CycleError
 from nixmill.core.node import Node, PlanError, State
 from nixmill.core.outcome import Outcome
-from nixmill.core.plan import CycleError, Plan
+from nixmill.core.plan import Plan
 from nixmill.core.root_cause import root_causes
 from nixmill.core.run_event import Work
 from tests.property.planning import OUTPUTS, Naive, World, add, answer, path_of, tell, want, worlds

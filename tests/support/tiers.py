@@ -1,11 +1,34 @@
-"""Prints how long each tier of tests took, above pytest's own summary. Loaded by `make test` with `-p`."""
+"""For `make test`, loaded with `-p`: no test may hang, and how long each tier took stands above the summary."""
 
+import signal
 from collections import Counter, defaultdict
+from collections.abc import Generator
+from types import FrameType
+from typing import Final
 
 import pytest
 
+TIME_LIMIT_S: Final = 300
+"""For one test; the slowest, the examples of the documentation, takes a minute."""
+
 _seconds: defaultdict[str, float] = defaultdict(float)
 _tests: Counter[str] = Counter()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
+    """Fail a test that does not end."""
+
+    def give_up(_number: int, _frame: FrameType | None) -> None:
+        pytest.fail(f"{item.nodeid} did not end within {TIME_LIMIT_S} s")
+
+    before = signal.signal(signal.SIGALRM, give_up)
+    signal.alarm(TIME_LIMIT_S)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:

@@ -2,9 +2,10 @@
 
 import pytest
 
+from nixmill.core.cycle import CycleError
 from nixmill.core.node import NEXT, Node, PlanError, State
 from nixmill.core.outcome import MEANING, Outcome
-from nixmill.core.plan import CycleError, Plan
+from nixmill.core.plan import Plan
 from nixmill.core.root_cause import root_causes
 from nixmill.core.run_event import Work
 from nixmill.nix.store_path import StorePath
@@ -215,6 +216,36 @@ def test_an_input_that_was_lost_is_looked_at_again_before_the_next_try() -> None
     end(plan, "lib")
     end(plan, "app")
     assert settled(plan) == {"app": Outcome.SUCCEEDED}
+
+
+def test_what_was_read_is_asked_for_again_when_it_is_lost() -> None:
+    plan = Plan()
+    want(plan, "a")
+    plan.frontier()
+    plan.tell(drv("a"))
+    plan.frontier()
+    plan.add(drv("a"), system="s", inputs={}, outputs={"out": None})
+    end(plan, "a")
+    plan.lost(drv("a"), ["out"])
+    assert names(plan.frontier()) == ["a"]
+
+
+def test_a_cancelled_plan_tries_nothing_again() -> None:
+    plan = grow(Plan(), "a:")
+    want(plan, "a")
+    plan.start(drv("a"), "local", 0.0)
+    plan.cancel()
+    plan.ended(drv("a"), Outcome.CANCELLED, now=1.0, retry_at=2.0)
+    assert settled(plan) == {"a": Outcome.CANCELLED}
+
+
+def test_a_victim_whose_output_turns_up_blames_nobody_any_more() -> None:
+    plan = grow(Plan(), "app: lib\nlib:")
+    want(plan, "app")
+    end(plan, "lib", Outcome.BUILD_FAILED)
+    plan.tell(drv("app"), valid=["out"])
+    assert plan.node(drv("app")).outcome is Outcome.SUCCEEDED
+    assert plan.node(drv("app")).culprit is None
 
 
 def test_fail_fast_cancels_what_has_not_started() -> None:

@@ -288,3 +288,45 @@ def test_a_fetch_that_fails_frees_its_place_and_is_queued_as_a_build() -> None:
     assert world.node("x").state is State.RUNNING
     world.fetch("y")
     assert world.start_all() == [("y", "local")]
+
+
+def test_a_ready_build_that_has_something_to_fetch_first_moves_to_the_fetches() -> None:
+    world = World(machine("ssh://far"))
+    world.plan.add(drv("lib"), system=LINUX, inputs={}, outputs={"out": None, "dev": None})
+    world.plan.tell(drv("lib"), fetchable=["dev"])
+    world.build("app", "lib")
+    world.scheduler.away("ssh://far", 1.0, "it sleeps")
+    assert world.start_all(0.0) == []
+    assert world.node("lib").work is Work.BUILD
+
+    world.plan.want(("lib",), drv("lib"), {"out": None, "dev": None})
+    world.scheduler.away("ssh://far", 0.0, "it is back")
+    assert world.start_all(0.0) == [("lib", "local")]
+    world.end("lib")
+    assert world.start_all(3.0) == [("lib", "ssh://far")]
+
+
+def test_what_is_tried_again_queues_again() -> None:
+    world = World(machine("local"))
+    world.build("a")
+    world.build("b")
+    first = world.scheduler.pick(0.0)
+    assert first is not None
+    assert first.node.name == "a"
+    world.end("a", Outcome.INFRASTRUCTURE, retry_at=10.0)
+    started = []
+    while assignment := world.scheduler.pick(10.0):
+        started.append(assignment.node.name)
+        world.plan.ended(assignment.drv_path, Outcome.SUCCEEDED, now=10.0)
+    assert started == ["b", "a"]
+
+
+def test_a_chain_that_arrived_backwards_has_its_true_length_when_evaluation_ends() -> None:
+    world = World(machine("local"))
+    world.build("single", about=150)
+    for at in range(200):
+        world.build(f"chain{at}", *([f"chain{at - 1}"] if at else []), about=1)
+        world.scheduler.remaining_s()
+    assert world.scheduler.remaining_s() is not None
+    world.plan.seal()
+    assert world.start_all() == [("chain0", "local")]

@@ -1,8 +1,8 @@
 """An attempt: one try at a build or a fetch. What its end means, whether it is tried again, what is remembered of it.
 
 Classes of outcomes and what follows from each are semantics §6 (`nixmill.core.outcome`). Source of the numbers:
-`reference` of Nix's worker protocol as run against 2.8, 2.26 and 2.34. The number decides; texts only refine it where
-one number stands for several things. What it does not know: who starts attempts and where logs are.
+Nix's worker protocol as run against 2.8, 2.26 and 2.34. The number decides; what only a text tells is read where
+results are (`nixmill.nix.build_result`). What it does not know: who starts attempts and where logs are.
 """
 
 import re
@@ -12,39 +12,21 @@ import msgspec
 
 from nixmill.core.history import PastBuild
 from nixmill.core.outcome import MEANING, Outcome
-from nixmill.nix.build_result import BuildResult, BuildStatus, Detail
+from nixmill.nix.build_result import BuildResult, BuildStatus, Detail, is_wrong_machine
 
 _EXIT: Final = re.compile(r"failed with exit code (\d{1,9})")
 _SIGNAL: Final = re.compile(r"failed due to signal (\d{1,9})")
-_NO_SUCH_BUILDER: Final = re.compile(
-    r"required system or feature|is required to build .*, but I am|features? .* not avail"
-)
 _DISK_FULL: Final = re.compile(r"[Nn]o space left on device|[Dd]isk quota exceeded")
-_OF_SILENCE: Final = re.compile(r"seconds of silence")
-_AFTER: Final = re.compile(r"timed out after (\d{1,9}) seconds")
-
-SILENCE_SLACK_S: Final = 2.0
-"""Nix looks at its clock about once a second, and lines travel: this much less than the limit still is the limit."""
 
 MEMORY_MAX_AGE_S: Final = 7 * 24 * 3600.0
 """A failure is believed for a week: long enough to spare a broken branch, short enough for the world to change."""
 
 
 class Circumstances(msgspec.Struct, frozen=True, kw_only=True):
-    """What we know of an attempt besides the daemon's answer. Limits: 0 means none was set."""
+    """What we know of an attempt besides the daemon's answer."""
 
     fixed_output: bool = False
     """The derivation is fixed-output or impure, so that Nix reports its failure as transient."""
-    timeout_s: int = 0
-    silence_s: int = 0
-    log_bytes_max: int = 0
-    output_bytes_max: int = 0
-    seconds: float = 0.0
-    """How long the attempt took."""
-    quiet_s: float = 0.0
-    """How long the builder had been silent when it ended."""
-    log_bytes: int = 0
-    output_bytes: int = 0
     inputs_present: bool = True
     """We made all inputs present before: a dependency that fails now was lost."""
     cancelled: bool = False
@@ -86,7 +68,7 @@ class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
 
 def classify(result: BuildResult | Trouble, facts: Circumstances) -> Ending:
     """Say what the end of an attempt means."""
-    outcome = _stopped_by_us(result, facts) or _outcome(result, facts)
+    outcome = _outcome(result, facts)
     return Ending(
         outcome=outcome,
         message=result.message,
@@ -122,37 +104,6 @@ def known_failure(
     return past.failed_in_run
 
 
-def _stopped_by_us(result: BuildResult | Trouble, facts: Circumstances) -> Outcome | None:
-    """Return the limit of ours that ended it, if any: then the daemon's answer only shows the broken connection."""
-    good = isinstance(result, BuildResult) and result.good
-    if good:
-        too_large = 0 < facts.output_bytes_max < facts.output_bytes
-        return Outcome.OUTPUT_TOO_LARGE if too_large else None
-    if facts.cancelled:
-        return Outcome.CANCELLED
-    if 0 < facts.log_bytes_max < facts.log_bytes:
-        return Outcome.LOG_TOO_LARGE
-    return None
-
-
-def _outcome(result: BuildResult | Trouble, facts: Circumstances) -> Outcome:
-    """Map the daemon's answer, by its number."""
-    if isinstance(result, Trouble):
-        return Outcome.NO_MACHINE if _NO_SUCH_BUILDER.search(result.message) else Outcome.INFRASTRUCTURE
-    match result.status:
-        case (
-            BuildStatus.BUILT
-            | BuildStatus.SUBSTITUTED
-            | BuildStatus.ALREADY_VALID
-            | BuildStatus.RESOLVES_TO_ALREADY_VALID
-        ):
-            return Outcome.SUCCEEDED
-        case BuildStatus.PERMANENT_FAILURE | BuildStatus.CACHED_FAILURE:
-            return Outcome.BUILD_FAILED
-        case _:
-            return _failure(result, facts)
-
-
 _DETAILED: Final = {
     Detail.SILENCE: Outcome.SILENT,
     Detail.HASH_MISMATCH: Outcome.HASH_MISMATCH,
@@ -161,19 +112,44 @@ _DETAILED: Final = {
 }
 
 
-def _failure(result: BuildResult, facts: Circumstances) -> Outcome:  # noqa: PLR0911 (one line for each number of Nix)
+def _outcome(result: BuildResult | Trouble, facts: Circumstances) -> Outcome:
+    """Map the daemon's answer, by its number and what its words add to it."""
+    good = isinstance(result, BuildResult) and result.good
+    if facts.cancelled and not good:
+        return Outcome.CANCELLED  # then the answer only shows the connection that we closed
+    if isinstance(result, Trouble):
+        return Outcome.NO_MACHINE if is_wrong_machine(result.message) else Outcome.INFRASTRUCTURE
     if result.detail is not None:
         return _DETAILED[result.detail]
+    return _of_number(result, facts)
+
+
+def _of_number(result: BuildResult, facts: Circumstances) -> Outcome:
     match result.status:
-        case BuildStatus.INPUT_REJECTED:
-            return Outcome.NO_MACHINE if _NO_SUCH_BUILDER.search(result.message) else Outcome.BUILD_FAILED
-        case BuildStatus.OUTPUT_REJECTED:
-            mismatch = facts.fixed_output and "hash mismatch" in result.message
-            return Outcome.HASH_MISMATCH if mismatch else Outcome.BUILD_FAILED
+        case (
+            BuildStatus.BUILT
+            | BuildStatus.SUBSTITUTED
+            | BuildStatus.ALREADY_VALID
+            | BuildStatus.RESOLVES_TO_ALREADY_VALID
+        ):
+            return Outcome.SUCCEEDED
+        case (
+            BuildStatus.PERMANENT_FAILURE
+            | BuildStatus.CACHED_FAILURE
+            | BuildStatus.INPUT_REJECTED
+            | BuildStatus.OUTPUT_REJECTED
+        ):
+            return Outcome.BUILD_FAILED
+        case _:
+            return _of_rarer_number(result, facts)
+
+
+def _of_rarer_number(result: BuildResult, facts: Circumstances) -> Outcome:
+    match result.status:
         case BuildStatus.TRANSIENT_FAILURE:
             return _transient(result.message, facts)
         case BuildStatus.TIMED_OUT:
-            return _timed_out(result.message, facts)
+            return Outcome.TIMED_OUT
         case BuildStatus.DEPENDENCY_FAILED:
             return Outcome.INFRASTRUCTURE if facts.inputs_present else Outcome.DEPENDENCY_FAILED
         case BuildStatus.LOG_LIMIT_EXCEEDED:
@@ -181,7 +157,8 @@ def _failure(result: BuildResult, facts: Circumstances) -> Outcome:  # noqa: PLR
         case BuildStatus.NOT_DETERMINISTIC:
             return Outcome.NOT_DETERMINISTIC
         case _:
-            return _misc(result.message)
+            # Nix has no number for it: ours, unless the builder ran and failed.
+            return Outcome.INFRASTRUCTURE if exit_status(result.message) is None else Outcome.BUILD_FAILED
 
 
 def _transient(message: str, facts: Circumstances) -> Outcome:
@@ -192,26 +169,3 @@ def _transient(message: str, facts: Circumstances) -> Outcome:
     if facts.fixed_output and not _DISK_FULL.search(message):
         return Outcome.BUILD_FAILED
     return Outcome.INFRASTRUCTURE
-
-
-def _timed_out(message: str, facts: Circumstances) -> Outcome:
-    """Tell too long from too silent: newer Nix says "timed out after N seconds" for both."""
-    if _OF_SILENCE.search(message):
-        return Outcome.SILENT
-    if not facts.silence_s:
-        return Outcome.TIMED_OUT
-    if not facts.timeout_s:
-        return Outcome.SILENT
-    found = _AFTER.search(message)
-    if found and facts.silence_s != facts.timeout_s:
-        return Outcome.SILENT if int(found[1]) == facts.silence_s else Outcome.TIMED_OUT
-    too_long = facts.seconds >= facts.timeout_s - SILENCE_SLACK_S
-    too_quiet = facts.quiet_s >= facts.silence_s - SILENCE_SLACK_S
-    return Outcome.SILENT if too_quiet and not too_long else Outcome.TIMED_OUT
-
-
-def _misc(message: str) -> Outcome:
-    """Sort out what Nix has no number for: ours, unless the builder ran and failed."""
-    if _NO_SUCH_BUILDER.search(message):
-        return Outcome.NO_MACHINE
-    return Outcome.INFRASTRUCTURE if exit_status(message) is None else Outcome.BUILD_FAILED

@@ -5,8 +5,17 @@ Nix cannot make a circle of derivations, a declared dependency can. What is on a
 
 from collections.abc import Sequence
 
-from nixmill.core.node import Node, State
-from nixmill.nix.store_path import StorePath
+from nixmill.core.node import Node, PlanError, State
+from nixmill.nix.store_path import StorePath, derivation_name
+
+
+class CycleError(PlanError):
+    """Derivations need one another in a circle; `path` starts and ends with the same one."""
+
+    def __init__(self, path: list[StorePath]) -> None:
+        """Name the whole circle."""
+        super().__init__("These derivations need one another: " + " → ".join(derivation_name(p) for p in path) + ".")
+        self.path = path
 
 
 def find_cycle(nodes: Sequence[Node]) -> list[StorePath] | None:

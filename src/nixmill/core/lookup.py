@@ -3,7 +3,6 @@
 Decides which attempt of a run is meant. Does not know where runs are kept; the caller goes from run to run.
 """
 
-
 import msgspec
 
 from nixmill.core.history import AttemptRow, AttributeRow, RunRow

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from heapq import heappop, heappush
 
-from nixmill.core.cycle import find_cycle
+from nixmill.core.cycle import CycleError, find_cycle
 from nixmill.core.node import NO_NAMES, Counts, Names, Node, PlanError, Settled, State
 from nixmill.core.outcome import MEANING, Outcome
 from nixmill.core.run_event import Work
@@ -19,15 +19,6 @@ from nixmill.nix.attr_path import AttrPath
 from nixmill.nix.store_path import StorePath, derivation_name
 
 SAMPLE_SIZE = 3  # attributes shown for a derivation
-
-
-class CycleError(PlanError):
-    """Derivations need one another in a circle; `path` starts and ends with the same one."""
-
-    def __init__(self, path: list[StorePath]) -> None:
-        """Name the whole circle."""
-        super().__init__("These derivations need one another: " + " → ".join(derivation_name(p) for p in path) + ".")
-        self.path = path
 
 
 class Plan:
@@ -154,7 +145,7 @@ class Plan:
         node = self._stopped(drv_path, now)
         if outcome is Outcome.SUCCEEDED:
             self._gain(node, node.fetching if node.work is Work.FETCH else self._intern(node.outputs or ()))
-        elif retry_at is not None and not self.cancelled:
+        elif retry_at is not None:
             self._delay(node, retry_at)
         elif node.work is Work.FETCH and outcome is not Outcome.CANCELLED:
             node.fetchable = NO_NAMES
@@ -239,8 +230,7 @@ class Plan:
     def _named(self, drv_path: StorePath) -> Node:
         node = self._by_path.get(drv_path)
         if node is None:
-            node = Node(len(self.nodes), drv_path, derivation_name(drv_path))
-            self._by_path[drv_path] = node
+            node = self._by_path[drv_path] = Node(len(self.nodes), drv_path, derivation_name(drv_path))
             self.nodes.append(node)
         return node
 
@@ -379,6 +369,8 @@ class Plan:
             node.culprit = None
             return
         self._failed = self._failed or outcome is not Outcome.CANCELLED
+        if not node.attempts:
+            self._set_work(node, Work.NONE)  # nothing was done for it, and nothing will be
         theirs = Outcome.DEPENDENCY_FAILED if MEANING[outcome].propagates else outcome
         for user in node.waiters:
             self._blame(user, theirs, node.culprit or node)

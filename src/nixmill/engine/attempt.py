@@ -75,8 +75,8 @@ class Attempt:
         except DoorError as error:
             result = Trouble(message=str(error), retryable=error.retryable)
         seconds = observer.seconds()
-        facts = self._circumstances(limits, observer, seconds, output_bytes, cancelled=cancelled)
-        ending = classify(result, facts)
+        fixed = self._derivation is not None and self._derivation.fixed_output
+        ending = classify(result, Circumstances(fixed_output=fixed, cancelled=cancelled))
         log = await observer.close()
         row = msgspec.structs.replace(
             self.row,
@@ -127,22 +127,6 @@ class Attempt:
             return 0
         paths = [path for path in (self._what.node.outputs or {}).values() if path is not None]
         return sum(info.nar_size for info in (await self._doors.store.path_infos(paths)).values())
-
-    def _circumstances(
-        self, limits: BuildLimits, observer: Observer, seconds: float, output_bytes: int, *, cancelled: bool
-    ) -> Circumstances:
-        return Circumstances(
-            fixed_output=self._derivation is not None and self._derivation.fixed_output,
-            timeout_s=limits.timeout_s,
-            silence_s=limits.silence_s,
-            log_bytes_max=limits.log_bytes,
-            output_bytes_max=limits.output_bytes,
-            seconds=seconds,
-            quiet_s=observer.silence(),
-            log_bytes=observer.text_bytes,
-            output_bytes=output_bytes,
-            cancelled=cancelled,
-        )
 
 
 def _worst(results: dict[StorePath, BuildResult]) -> BuildResult:

@@ -5,6 +5,8 @@ What it decides: nothing; it keeps the parts in step and tells how the plan grow
 
 from collections.abc import Collection
 
+import msgspec
+
 from nixmill.core.evaluation import Attribute
 from nixmill.core.machine import refusal
 from nixmill.core.node import Settled
@@ -31,6 +33,7 @@ class BuildSite:
         self._tell = tell
         self._settlement = settlement
         self._attributes: dict[AttrPath, Attribute] = {}
+        self._planned: Planned | None = None
         machines = doors.machines
         self.plan = Plan(
             keep_going=not request.fail_fast, refuse=lambda system, features: refusal(machines, system, features)
@@ -72,24 +75,30 @@ class BuildSite:
         """Tell how much there is to do."""
         download, unpacked = await self.planner.download() if complete else (0, 0)
         counts = self.plan.counts()
-        self._tell(
-            Planned(
-                complete=complete,
-                attributes=len(self._attributes) + skipped,
-                changed=changed,
-                skipped=skipped,
-                present=self._settlement.present,
-                to_build=counts.to_build,
-                to_fetch=counts.to_fetch,
-                fetch_bytes=download,
-                unpacked_bytes=unpacked,
-                about_s=self.scheduler.remaining_s() if complete else None,
-            )
+        planned = Planned(
+            complete=complete,
+            attributes=len(self._attributes) + skipped,
+            changed=changed,
+            skipped=skipped,
+            present=self._settlement.present,
+            to_build=counts.to_build,
+            to_fetch=counts.to_fetch,
+            fetch_bytes=download,
+            unpacked_bytes=unpacked,
+            about_s=self.scheduler.remaining_s() if complete else None,
         )
+        self._announce(planned)
 
     def _settle(self) -> None:
         for settled in self.plan.settled():
             self._settlement.settle(self._result(settled))
+        to_build = self.plan.counts().to_build
+        if self._planned is not None and self._planned.complete and self._planned.to_build != to_build:
+            self._announce(msgspec.structs.replace(self._planned, to_build=to_build))
+
+    def _announce(self, planned: Planned) -> None:
+        self._planned = planned
+        self._tell(planned)
 
     def _result(self, settled: Settled) -> Result:
         node = settled.node

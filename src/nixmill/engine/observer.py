@@ -28,21 +28,17 @@ class Observer:
         self._begun = clock.monotonic()
         self.tail: deque[str] = deque(maxlen=TAIL_LINES)
         self.line_count = 0
-        self.text_bytes = 0
-        self.last_line_at = self._begun
         self.kept_directory = ""
 
     def started(self) -> None:
         """Start the clock: the builder runs now."""
-        self._begun = self.last_line_at = self._clock.monotonic()
+        self._begun = self._clock.monotonic()
 
     def line(self, text: str) -> None:
         """Keep a line, and tell it soon."""
         self._sink.write(text)
         self.tail.append(text)
         self.line_count += 1
-        self.text_bytes += len(text) + 1
-        self.last_line_at = self._clock.monotonic()
         self._lines.append(text)
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(GATHER_S, self._flush)
@@ -59,10 +55,6 @@ class Observer:
     def seconds(self) -> float:
         """Return how long the builder has run."""
         return self._clock.monotonic() - self._begun
-
-    def silence(self) -> float:
-        """Return how long it has said nothing."""
-        return self._clock.monotonic() - self.last_line_at
 
     async def close(self) -> str:
         """Tell what is left, close the log, and return its path; empty where there was no line."""

@@ -1,7 +1,8 @@
 """Nix's evaluation errors as text: the message, where it happened, and the frames around it.
 
-Two layouts are understood. Up to Nix 2.18 the message comes first and frames follow, innermost first; since 2.19 frames
-come first, outermost first, and the message last, after a second `error:`. Continuation lines are indented by seven spaces.
+Two layouts are understood. Up to Nix 2.18 the message comes first and frames follow, innermost first; since 2.19
+frames come first, outermost first, and the message last, after a second `error:`. Continuation lines are indented by
+seven spaces.
 Source: `showErrorInfo` in `src/libutil/error.cc` (2.8.0, 2.34).
 What this file does not know: what kind of fault a message stands for.
 """

@@ -79,15 +79,20 @@ def _auto(settings: DaemonSettings) -> StoreAddress:
     remote = settings.environment.get("NIX_REMOTE", "")
     if remote == "daemon" or remote.startswith("unix://"):
         return parse(remote, settings)
-    if not _writable(Path(settings.state_dir)) and Path(settings.socket_path).exists():
+    if not _writable(Path(settings.state_dir)) and _visible(Path(settings.socket_path)):
         return SocketAddress(settings.socket_path)
     return StdioAddress()
 
 
 def _writable(directory: Path) -> bool:
     """Say whether Nix could write there, making missing directories on the way."""
-    existing = next(parent for parent in (directory, *directory.parents) if parent.exists())
-    return os.access(existing, os.W_OK)
+    existing = next(parent for parent in (directory, *directory.parents) if _visible(parent))
+    return os.access(existing, os.W_OK, effective_ids=True)
+
+
+def _visible(path: Path) -> bool:
+    """Say whether a path exists, as far as we may see."""
+    return os.access(path, os.F_OK, effective_ids=True)
 
 
 def _ssh(text: str) -> SshAddress:

@@ -8,7 +8,7 @@ What this file does not know: operations, what a lost connection means for a run
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeVar
 
@@ -67,6 +67,8 @@ class Connection:
         self.facts = DaemonFacts(minor=worker_protocol.OLDEST_MINOR)
         self.options: Options | None = None
         """What was last set."""
+        self.on_close: Callable[[], Awaitable[None]] | None = None
+        """Lets go of what only this connection uses, such as an ssh."""
         self._reader = Reader()
         self._pending: deque[_Pending] = deque()
         self._transport: Transport | None = None
@@ -146,6 +148,8 @@ class Connection:
         self._fail(errors.lost(self.address, "it was closed by nixmill."))
         if self._transport is not None:
             await self._transport.closed()
+        if self.on_close is not None:
+            await self.on_close()
 
     def pause_reading(self) -> None:
         """Let nothing arrive, because whoever takes it cannot follow."""

@@ -10,6 +10,7 @@ from itertools import islice
 from typing import Final
 
 from nixmill.doors import DoorError
+from nixmill.edge.daemon import errors
 from nixmill.edge.daemon.connection import Connection
 from nixmill.edge.daemon.errors import ConnectionLostError
 from nixmill.edge.daemon.pool import Dial
@@ -19,6 +20,7 @@ from nixmill.nix.store_path import StorePath
 CHUNK: Final = 2000
 """Paths asked in one request: a few hundred KB at most."""
 REDIAL_S: Final = 1.0
+"""A daemon that dies at once is not asked more often than that."""
 
 
 class Leases:
@@ -53,12 +55,15 @@ class Leases:
 
     async def keep_alive(self) -> None:
         """Replace the connection whenever it is lost; runs until cancelled."""
+        now = asyncio.get_running_loop().time
         while True:
+            began = now()
             try:
-                connection = await self.connected()
-                await connection.ended()
-            except DoorError:  # the next question of the run raises the same; until then, try on
-                await asyncio.sleep(REDIAL_S)
+                with errors.explained("hold paths in", "the store"):
+                    await (await self.connected()).ended()
+            except DoorError:
+                pass  # the next question of the run raises the same; until then, try on
+            await asyncio.sleep(max(0.0, began + REDIAL_S - now()))
 
     async def close(self) -> None:
         """Let everything go."""

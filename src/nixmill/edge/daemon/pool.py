@@ -27,7 +27,7 @@ class Pool:
     @contextlib.asynccontextmanager
     async def use(self, options: OptionsFor) -> AsyncIterator[Connection]:
         """Lend a connection with these options."""
-        connection = self._take() or await self._dial()
+        connection = await self._take() or await self._dial()
         try:
             await connection.configure(options(connection.facts))
             yield connection
@@ -42,12 +42,13 @@ class Pool:
         while self._idle:
             await self._idle.pop().close()
 
-    def _take(self) -> Connection | None:
+    async def _take(self) -> Connection | None:
         """Return the connection used last that still lives."""
         while self._idle:
             connection = self._idle.pop()
             if connection.usable:
                 return connection
+            await connection.close()
         return None
 
     async def _give_back(self, connection: Connection) -> None:

@@ -1,7 +1,9 @@
-"""Daemons on other machines: one `ssh -N -L` per machine forwards their socket to one of ours.
+"""Daemons on other machines: `ssh -N -L` forwards their socket to one of ours.
 
-Options reach the daemon this way, which they do not through a `nix-daemon --stdio` that passes everything on, and
-a connection costs milliseconds instead of an ssh session. Trust is that of the ssh user.
+Options reach the daemon this way, which they do not through a `nix-daemon --stdio` that passes everything on.
+Trust is that of the ssh user. All questions to a machine share one ssh, so that each costs milliseconds. A connection
+that builds has an ssh of its own: when only a channel closes, ssh merely half-closes it, the daemon does not notice,
+and a silent builder lives on (seen with OpenSSH 9.2 and every Nix); when ssh dies, the builder dies within 50 ms.
 """
 
 import asyncio
@@ -13,13 +15,17 @@ from typing import Final
 from nixmill.doors import DoorError
 from nixmill.edge.daemon import errors
 from nixmill.edge.daemon.address import SshAddress
+from nixmill.edge.daemon.connection import Connection
 from nixmill.edge.daemon.settings import DaemonSettings
+from nixmill.edge.daemon.transport import open_socket
 
 CONNECT_S: Final = 15
 """How long ssh may take to log in."""
 ALIVE_S: Final = 15
 """A machine that answers nothing for three times this long is taken for lost."""
 POLL_S: Final = 0.02
+LOGINS_AT_ONCE: Final = 4
+"""sshd drops logins beyond ten that have not been completed (`MaxStartups`)."""
 _OPTIONS: Final = {
     "BatchMode": "yes",
     "ConnectTimeout": str(CONNECT_S),
@@ -77,6 +83,41 @@ class SshForward:
             )
 
 
+class SshDialler:
+    """Makes connections to one machine."""
+
+    def __init__(self, address: SshAddress, settings: DaemonSettings) -> None:
+        """Start nothing yet."""
+        self._address = address
+        self._settings = settings
+        self._shared = SshForward(address, settings)
+        self._logins = asyncio.Semaphore(LOGINS_AT_ONCE)
+
+    async def dial(self) -> Connection:
+        """Connect through the ssh that all questions share."""
+        return await self._open(await self._shared.socket())
+
+    async def dial_alone(self) -> Connection:
+        """Connect through an ssh that ends with the connection."""
+        forward = SshForward(self._address, self._settings)
+        try:
+            async with self._logins:
+                connection = await self._open(await forward.socket())
+        except BaseException:
+            await forward.close()
+            raise
+        connection.on_close = forward.close
+        return connection
+
+    async def close(self) -> None:
+        """End the shared ssh."""
+        await self._shared.close()
+
+    async def _open(self, path: str) -> Connection:
+        name = f"ssh://{self._address.destination}"
+        return await open_socket(path, self._settings.newest_minor, address=name)
+
+
 def _arguments(address: SshAddress, settings: DaemonSettings, path: str) -> list[str]:
     options = [word for name, value in _OPTIONS.items() for word in ("-o", f"{name}={value}")]
     port = ["-p", str(address.port)] if address.port else []
@@ -97,7 +138,7 @@ async def _established(process: asyncio.subprocess.Process, path: str, address: 
 
 
 def _is_there(path: str) -> bool:
-    """Say whether ssh has made its socket. (Connecting to find out would open a channel to the other side.)"""
+    """Say whether ssh has made its socket; connecting to find out would open a channel to the other side."""
     return Path(path).exists()
 
 

@@ -8,9 +8,10 @@ What this file does not know: building (`builder`), and what answers mean for a 
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable
+from collections.abc import AsyncIterator, Callable, Collection, Iterable
+from functools import partial
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 from nixmill.doors import Missing
 from nixmill.edge.daemon import address, errors, settings, transport
@@ -18,7 +19,7 @@ from nixmill.edge.daemon.connection import Connection
 from nixmill.edge.daemon.leases import Leases
 from nixmill.edge.daemon.pool import Dial, Pool
 from nixmill.edge.daemon.settings import DaemonSettings
-from nixmill.edge.daemon.ssh import SshForward
+from nixmill.edge.daemon.ssh import SshDialler
 from nixmill.nix import derivation, nar, operations
 from nixmill.nix.derivation import Derivation, DerivationError
 from nixmill.nix.derived_path import all_outputs
@@ -35,20 +36,27 @@ READ_CHUNK: Final = 500
 """Derivations read in one go on a thread: about 20 ms."""
 
 
+class Diallers(NamedTuple):
+    """How connections that have shaken hands are made. Closing one made by `build` must kill its builder at once."""
+
+    query: Dial
+    build: Dial
+
+
 class DaemonStore:
     """One store; made by `open_store`. `local` says that its files can be read here under their own names."""
 
-    def __init__(self, name: str, daemon_settings: DaemonSettings, dial: Dial, *, local: bool) -> None:
-        """Open nothing yet; `dial` makes a connection that has shaken hands."""
+    def __init__(self, name: str, daemon_settings: DaemonSettings, diallers: "Diallers", *, local: bool) -> None:
+        """Open nothing yet."""
         self.name = name
         self.settings = daemon_settings
         self.local = local
         self.facts = DaemonFacts(minor=0)
         """What the handshake told: Nix's version, the protocol, whether we are trusted."""
-        self.dial = dial
-        self.queries = Pool(dial, idle_max=IDLE_QUERY)
-        self.builds = Pool(dial, idle_max=IDLE_BUILD)
-        self._leases = Leases(dial)
+        self.dial = diallers.query
+        self.queries = Pool(diallers.query, idle_max=IDLE_QUERY)
+        self.builds = Pool(diallers.build, idle_max=IDLE_BUILD)
+        self._leases = Leases(diallers.query)
 
     async def valid(self, paths: Collection[StorePath]) -> set[StorePath]:
         """Return those of `paths` that are valid here now; protects nothing."""
@@ -152,9 +160,9 @@ async def open_store(text: str, daemon_settings: DaemonSettings) -> AsyncIterato
     """
     async with contextlib.AsyncExitStack() as stack:
         where = address.parse(text, daemon_settings)
-        dial = _dialler(where, daemon_settings, stack)
+        diallers = _diallers(where, daemon_settings, stack)
         local = address.is_local(where, daemon_settings)
-        store = DaemonStore(text, daemon_settings, dial, local=local)
+        store = DaemonStore(text, daemon_settings, diallers, local=local)
         stack.push_async_callback(store.close)
         await store.start()
         keeper = asyncio.create_task(store.keep_alive(), name=f"leases of {text}")
@@ -162,25 +170,23 @@ async def open_store(text: str, daemon_settings: DaemonSettings) -> AsyncIterato
         yield store
 
 
-def _dialler(
+def _diallers(
     where: address.StoreAddress, daemon_settings: DaemonSettings, stack: contextlib.AsyncExitStack
-) -> Callable[[], Awaitable[Connection]]:
+) -> Diallers:
     newest = daemon_settings.newest_minor
     match where:
         case address.SocketAddress(path):
-            return lambda: transport.open_socket(path, newest)
+            dial = partial(transport.open_socket, path, newest)
+            return Diallers(dial, dial)
         case address.StdioAddress():
             arguments = address.spawn_arguments(daemon_settings)
             environment = address.spawn_environment(daemon_settings)
-            return lambda: transport.open_process(arguments, environment, newest, address="stdio")
+            spawn = partial(transport.open_process, arguments, environment, newest, address="stdio")
+            return Diallers(spawn, spawn)
         case address.SshAddress():
-            forward = SshForward(where, daemon_settings)
-            stack.push_async_callback(forward.close)
-            return lambda: _through(forward, f"ssh://{where.destination}", newest)
-
-
-async def _through(forward: SshForward, name: str, newest_minor: int) -> Connection:
-    return await transport.open_socket(await forward.socket(), newest_minor, address=name)
+            dialler = SshDialler(where, daemon_settings)
+            stack.push_async_callback(dialler.close)
+            return Diallers(dialler.dial, dialler.dial_alone)
 
 
 async def _cancelled(task: asyncio.Task[None]) -> None:

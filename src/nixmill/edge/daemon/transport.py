@@ -12,7 +12,9 @@ from nixmill.edge.daemon import errors
 from nixmill.edge.daemon.connection import Connection
 from nixmill.nix.log_events import plain
 
-BACKLOG_RETRY_S: Final = 0.01
+RETRY_S: Final = 0.01
+REFUSED_PATIENCE_S: Final = 0.5
+"""A socket exists for a moment before anybody listens on it. Longer than this, and its daemon is dead."""
 BACKLOG_PATIENCE_S: Final = 10.0
 """Old daemons queue five connections; the sixth is told to come again at once."""
 LAST_WORDS_BYTES: Final = 4096
@@ -40,8 +42,9 @@ async def _connected_socket(path: str, name: str) -> socket.socket:
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     try:
         async with asyncio.timeout(BACKLOG_PATIENCE_S):
-            while not _try_connect(sock, path, name):  # noqa: ASYNC110 - the kernel does not tell when there is room
-                await asyncio.sleep(BACKLOG_RETRY_S)
+            began = asyncio.get_running_loop().time()
+            while not _try_connect(sock, path, name, since=began):
+                await asyncio.sleep(RETRY_S)
     except TimeoutError as error:
         sock.close()
         reason = "it accepts no connection. It may be overloaded."
@@ -52,10 +55,15 @@ async def _connected_socket(path: str, name: str) -> socket.socket:
     return sock
 
 
-def _try_connect(sock: socket.socket, path: str, name: str) -> bool:
+def _try_connect(sock: socket.socket, path: str, name: str, *, since: float) -> bool:
+    """Return False where trying again makes sense."""
     try:
         sock.connect(path)
     except BlockingIOError:
+        return False
+    except ConnectionRefusedError as error:
+        if asyncio.get_running_loop().time() - since > REFUSED_PATIENCE_S:
+            raise _nobody_listens(name, error) from error
         return False
     except PermissionError as error:
         raise errors.not_allowed("let us connect to", name, f"{error.strerror}.") from error

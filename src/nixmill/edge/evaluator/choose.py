@@ -15,8 +15,8 @@ def choose(
 ) -> OwnEvaluator | NixEvalJobsEvaluator:
     """Return the evaluator that is preferred; `auto` is our own.
 
-    Both give the same records. Ours is the default because it alone keeps every limit by itself: nix-eval-jobs ends as a
-    whole when one attribute crashes a worker, and cannot say to which attribute a warning belongs.
+    Both give the same records. Ours is the default because it alone keeps every limit by itself: nix-eval-jobs ends
+    as a whole when one attribute crashes a worker, and cannot say to which attribute a warning belongs.
     """
     if prefer == "nix-eval-jobs" and shutil.which("nix-eval-jobs", path=environment.get("PATH")):
         return NixEvalJobsEvaluator(environment, nix=nix)

@@ -14,8 +14,9 @@ from nixmill.nix.attr_path import show, show_name
 
 _NO_FLAKE: Final = re.compile(r"does not contain a '?/?(\S*/)?flake\.nix|.*flake\.nix' does not exist|.*is not a flake")
 _LOCK: Final = re.compile(
-    r".*(requires lock file changes|cannot write (modified )?lock file|cannot update (flake )?(unlocked )?(flake )?input"
-    r"|lock file .* (out of date|contains)|is not allowed to be mutable|(un)?locked.* flake reference|cannot fetch input)",
+    r".*(requires lock file changes|cannot write (modified )?lock file|lock file .* (out of date|contains)"
+    r"|cannot update (flake )?(unlocked )?(flake )?input|is not allowed to be mutable"
+    r"|unlocked.* flake reference|cannot fetch input)",
     re.DOTALL,
 )
 _LOCKED_REFERENCE: Final = re.compile(r".*cannot call 'getFlake' on unlocked flake reference", re.DOTALL)
@@ -89,7 +90,8 @@ def too_long(seconds: float, at: list[str]) -> EvaluationFailedError:
     """Return the failure of an evaluation that took longer than it may; `at` are attributes being evaluated."""
     busy = f" It was evaluating {' and '.join(at)}." if at else ""
     return EvaluationFailedError(
-        f"The evaluation took longer than {seconds:g} seconds and was stopped.{busy} Raise the time limit or evaluate less."
+        f"The evaluation took longer than {seconds:g} seconds and was stopped.{busy}"
+        " Raise the time limit or evaluate less."
     )
 
 

@@ -1,7 +1,7 @@
 """The workers of one group of targets: who walks what, what is done when one is lost, and their limits.
 
-Decides when a process is started, stopped and replaced, and what becomes of the attribute it was lost with. A process whose
-records have not been consumed is never ended by us: their derivations are alive only as long as it is.
+Decides when a process is started, stopped and replaced, and what becomes of the attribute it was lost with. A process
+whose records have not been consumed is never ended by us: their derivations are alive only as long as it is.
 What this file does not know: how a worker is driven (`worker.py`) and what it says (`records.py`).
 """
 
@@ -305,7 +305,7 @@ async def _end(hand: Hand, worker: Worker) -> None:
     """Stop a process at once, but end it only when nothing it made is needed any more."""
     process = worker.process
     process.signal(signal.SIGSTOP)
-    while hand.parcels or (hand.busy and not process.errors.quiet()):
+    while hand.parcels or (hand.busy and not process.errors.quiet()):  # noqa: ASYNC110 - a pipe sets no event
         await asyncio.sleep(WATCH_SECONDS / 5)
     process.signal(signal.SIGKILL)
 

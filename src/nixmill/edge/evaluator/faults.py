@@ -26,20 +26,23 @@ _PATTERNS: Final[tuple[tuple[EvalFault, re.Pattern[str]], ...]] = tuple(
         ),
         (
             EvalFault.MISSING_FILE,
-            r"getting status of '.*': No such file|opening file '.*': No such file|path '.*' does not exist"
-            r"|.*: No such file or directory",
+            r"(getting status of '.*': No such file|opening file '.*': No such file|path '.*' does not exist).*",
         ),
         (
             EvalFault.TYPE_ERROR,
-            r"cannot (coerce|add|convert|compare|multiply|divide|subtract|decode)\b|value is .* while .* was expected"
-            r"|expected .* but found|attempt to call something which is not a function|cannot call|"
-            r".*called (without required|with unexpected) argument|.*value has type|.*is not of type",
+            (
+                r"cannot (coerce|add|convert|compare|multiply|divide|subtract|decode|call)\b|expected .* but found"
+                r"|value is .* while .* was expected|attempt to call something which is not a function"
+                r"|.*called (without required|with unexpected) argument|.*value has type|.*is not of type"
+            ),
         ),
         (
             EvalFault.OTHER,
-            r"access to (absolute|canonical|URI) |syntax error|undefined variable|invalid derivation name|"
-            r".*illegal character|.*illegal name|store path '.*|hash mismatch|access to path|path '.*' is not valid"
-            r"|division by zero|index .* out of bounds|list index|derivation name|required attribute|attribute name",
+            (
+                r"access to (absolute|canonical|URI|path)\b|syntax error|undefined variable|invalid derivation name"
+                r"|store path '.*'|path '.*' is not valid|hash mismatch|division by zero|list index|derivation name"
+                r"|required attribute|attribute name|file '.*' was not found in the Nix search path"
+            ),
         ),
     )
 )
@@ -53,6 +56,8 @@ def classify(message: eval_message.EvalMessage) -> EvalFault:
     """Return the class of a fault; what matches nothing known was thrown by the project."""
     if message.frames and message.frames[0].text.startswith("while calling the 'throw' builtin"):
         return EvalFault.THROW
+    if any(frame.text.startswith("while evaluating the condition of the assertion") for frame in message.frames[:2]):
+        return EvalFault.ASSERTION
     for fault, pattern in _PATTERNS:
         if pattern.match(message.message):
             return fault
@@ -99,11 +104,12 @@ def _ours(position: str) -> bool:
 
 
 _OURS: Final = re.compile(r"/nixmill-(walker|pure|worker)\.nix:")
-_SOURCE: Final = re.compile(r"/(?:[^/]+/)*[0-9a-df-np-sv-z]{32}-[^/:]+/")
+_SOURCE: Final = re.compile(r"/(?:[^/]+/)*[0-9a-df-np-sv-z]{32}-[^/:]+/|«[^»]+»/")
+"""A fetched source: copied to the store, or (in newer versions) named by its reference."""
 
 
 def relative(position: str, tree_path: str) -> str:
-    """Return a position relative to the tree or fetched source it lies in, others as they are, nothing for the walker's."""
+    """Return a position relative to the tree or fetched source it lies in; nothing for the walker's own."""
     if _ours(position):
         return ""
     if tree_path and position.startswith(tree_path.rstrip("/") + "/"):

@@ -1,9 +1,9 @@
 """nix-eval-jobs as an evaluator, with the same records as our own.
 
-It is given the walker's tree, so that what is a job and which sets are opened is decided in one place (`walker.nix`). What
-it leaves unanswered is asked of our own evaluator: everything that was left when it gave up (a lost worker ends all of
-it; so do limits that it does not keep itself), and attributes whose names it cannot address.
-Source: nix-eval-jobs 2.9 to 2.33, `src/`. Its workers drop their temporary roots when they restart, hence `--gc-roots-dir`.
+It is given the walker's tree, so that what is a job and which sets are opened is decided in one place (`walker.nix`).
+What it leaves unanswered is asked of our own evaluator: everything that was left when it gave up (a lost worker ends
+all of it; so do limits that it does not keep itself), and attributes whose names it cannot address.
+Source: nix-eval-jobs 2.9 to 2.33, `src/`. Its workers drop temporary roots when they restart, hence `--gc-roots-dir`.
 """
 
 import contextlib

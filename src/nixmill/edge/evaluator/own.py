@@ -1,7 +1,7 @@
 """Our own evaluator: needs nothing but the nix command, 2.8 or newer.
 
-Carries a request through: groups of targets one after another, each walked by a crew; records to the consumer as they are
-made. The walk is `walker.nix`, the queue `segments.py`, the reading `records.py`, the workers `crew.py`.
+Carries a request through: groups of targets one after another, each walked by a crew; records to the consumer as they
+are made. The walk is `walker.nix`, the queue `segments.py`, the reading `records.py`, the workers `crew.py`.
 """
 
 import asyncio

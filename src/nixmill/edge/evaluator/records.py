@@ -238,7 +238,7 @@ class Reader:
             self.item.failure = text
 
     def _demote(self) -> None:
-        """An earlier error did not end the item, so it was only a message."""
+        """Take an earlier error, which did not end the item, for a mere message."""
         if self.item is not None and self.item.failure is not None:
             failure, self.item.failure = self.item.failure, None
             self._noted(eval_message.parse(failure).message)

@@ -125,7 +125,7 @@ class Frontier:
         self._put(Segment(node, 0, len(node.names)))
 
     def take(self, size: int, workers: int) -> Batch | None:
-        """Return up to `size` items for one of `workers` workers, never so many that the others starve; None if none."""
+        """Return up to `size` items for one of `workers` workers, few enough that others get some; None if none."""
         if self._alone:
             self._taken += 1
             return Batch(left=deque([self._alone.popleft()]), alone=True)

@@ -44,7 +44,8 @@ def walker_text() -> str:
 
 def repl_lines(token: str, targets: Sequence[Target], settings: EvaluationSettings) -> str:
     """Return the input that makes a repl ready for `run_line`."""
-    return f"nixmill-worker = {_apply(f'({walker_text()})', token, targets, settings)}\n{end_line(token)}"
+    # Newer repls take several lines for an expression, but not for a binding.
+    return f":a {{ nixmill-worker = {_apply(f'({walker_text()})', token, targets, settings)}; }}\n{end_line(token)}"
 
 
 def run_line(command: object) -> str:
@@ -59,7 +60,7 @@ def end_line(token: str) -> str:
 
 
 def tree_expression(token: str, targets: Sequence[Target], settings: EvaluationSettings) -> str:
-    """Return an expression for what the walker would walk, the targets being called t0, t1, …"""
+    """Return an expression for what the walker would walk; the targets are called t0, t1 and so on."""
     return f"({_apply(f'({walker_text()})', token, targets, settings)}).tree"
 
 

@@ -55,7 +55,7 @@ let
   bySystem = name: names: isSystem name || builtins.any isSystem names;
   opens = node:
     force || elem node.kind [ "open" "outputs" "systems" ] || node.isRoot
-    || (node.kind == "jobs" && bySystem node.name node.names)
+    || (node.kind == "jobs" && (node.name == "hydraJobs" || bySystem node.name node.names))
     || node.value.recurseForDerivations or false;
 
   # A node of the tree. Nix's laziness makes it a memory: what was evaluated once stays.

@@ -1,7 +1,8 @@
 """A worker: one long-lived evaluation process with the walker in it, asked for one batch after another.
 
 Two ways to drive it. `ReplWorker` types into `nix repl`. `PureWorker` serves Nix versions whose repl cannot evaluate
-purely (2.8), by `nix flake check` and directories as bits; see `pure.nix`. Both go on after any error that leaves the process alive.
+purely (2.8), by `nix flake check` and directories as bits; see `pure.nix`. Both go on after any error that leaves the
+process alive.
 What this file does not know: what the walker's answers mean, limits, or retries.
 """
 
@@ -93,11 +94,7 @@ class PureWorker:
     @classmethod
     async def start(cls, site: Site) -> "PureWorker":
         """Start a process and load the walker; it is ready after `DONE`."""
-        flake = Path(site.directory, "flake")
-        if not flake.exists():
-            flake.mkdir()
-            for name, text in source_text.wrapping_flake(site.token, site.group.targets, site.settings).items():
-                (flake / name).write_text(text, encoding="utf-8")
+        flake = _write_flake(site)
         own = Path(tempfile.mkdtemp(prefix="worker-", dir=site.fast_directory))
         process = await EvalProcess.start(
             site.launch.check(site.settings, str(flake)),
@@ -127,6 +124,15 @@ class PureWorker:
             self._asleep = True
             said.append(DONE)
         return said
+
+
+def _write_flake(site: Site) -> Path:
+    flake = Path(site.directory, "flake")
+    if not flake.exists():
+        flake.mkdir()
+        for name, text in source_text.wrapping_flake(site.token, site.group.targets, site.settings).items():
+            (flake / name).write_text(text, encoding="utf-8")
+    return flake
 
 
 ALPHABET: Final = "0123456789[], "
