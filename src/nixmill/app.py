@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import importlib
 import os
 import sys
@@ -16,7 +17,7 @@ from nixmill.core.doctor import Finding, diagnose
 from nixmill.core.errors import InputError
 from nixmill.core.installation import NixInstallation
 from nixmill.core.machine import LOCAL, Machine, MachinesError, parse
-from nixmill.doors import Builder, DoorError, Evaluator, History, Logs, Source
+from nixmill.doors import Builder, DoorError, Evaluator, Logs, Source
 from nixmill.edge.daemon import DaemonBuilder, DaemonSettings, open_store
 from nixmill.edge.daemon.remote import RemoteBuilder
 from nixmill.edge.daemon.settings import install_hook
@@ -69,7 +70,7 @@ class App:
                 stack.push_async_callback(remote.aclose)
                 builders[machine.address] = remote
             await importing
-            history, logs = await self._memory(stack, notice)
+            archive, logs = await self._memory(stack, notice)
             yield RunDoors(
                 clock=SystemClock(),
                 source=self.source(),
@@ -78,21 +79,21 @@ class App:
                 machines=machines,
                 builders=builders,
                 logs=logs,
-                history=history,
+                history=archive or NoHistory(),
+                archive=archive,
                 may_fetch=bool(settings.substituters),
             )
 
     async def _memory(
         self, stack: contextlib.AsyncExitStack, notice: Callable[[str], None]
-    ) -> tuple[History, LogFiles]:
+    ) -> tuple["SqlHistory | None", LogFiles]:
         """Open history and logs; where that cannot be, the run remembers nothing and its logs are temporary."""
-        history: History
         directory = self._state / "logs"
+        history = None
         try:
             history = await stack.enter_async_context(self.open_history())
         except DoorError as error:
             notice(f"{error} This run goes on without history.")
-            history = NoHistory()
             directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="nixmill-logs-")))
         logs = LogFiles(directory)
         stack.push_async_callback(logs.close)
@@ -174,4 +175,5 @@ def _other_machines(nix: NixInstallation, choice: StoreChoice) -> tuple[Machine,
 
 def main() -> None:
     """Run the command line and leave with its exit code."""
+    gc.set_threshold(100_000, 20, 20)  # plans are large and long-lived: the usual 700 cost a fifth of planning
     sys.exit(run_command_line(App(os.environ), sys.argv[1:]))

@@ -244,3 +244,14 @@ async def test_run_numbers_are_not_given_again_after_pruning(history: Both) -> N
     last = await _ended(history, 50, "k")
     await history.prune(Keep(runs=0, days=1))
     assert await history.start_run(a_run()) == last + 1
+
+
+async def test_recent_evaluations_of_a_project_come_newest_first(history: Both) -> None:
+    number = await history.start_run(a_run())
+    other = await history.start_run(msgspec.structs.replace(a_run(), project="other"))
+    for key in ("one", "two", "three"):
+        await history.record([an_evaluation(number, ("a",), key=key)])
+    await history.record([an_evaluation(other, ("a",), key="elsewhere")])
+    assert [row.key for row in await history.recent_evaluations("example", 2)] == ["three", "two"]
+    assert [row.key for row in await history.recent_evaluations("other", 9)] == ["elsewhere"]
+    assert await history.recent_evaluations("unknown", 9) == []

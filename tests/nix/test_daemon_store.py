@@ -7,7 +7,6 @@ import signal
 import socket
 import time
 from collections.abc import Awaitable, Callable
-from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -18,6 +17,8 @@ from nixmill.doors import BuildLimits, DoorError, NotAllowedError
 from nixmill.edge.daemon import DaemonBuilder, open_store
 from nixmill.edge.daemon.errors import ConnectionLostError, GarbledError
 from nixmill.edge.daemon.store import DaemonStore
+from nixmill.edge.daemon.transport import open_socket
+from nixmill.nix import wire
 from nixmill.nix.hashes import ALPHABET
 from nixmill.nix.store_path import StorePath
 from tests.support.nix_world import (
@@ -266,36 +267,22 @@ async def test_the_socket_of_a_dead_daemon_is_one_clear_sentence(fresh_store: Sc
 
 async def test_a_socket_that_is_listened_on_a_moment_later_is_waited_for(fresh_store: ScratchStore) -> None:
     path = str(fresh_store.root / "soon")
-    with listening_daemon(fresh_store) as real, socket.socket(socket.AF_UNIX) as early:
+    with socket.socket(socket.AF_UNIX) as early:
         early.bind(path)
-        opening = asyncio.create_task(dial(f"unix://{path}", fresh_store))
+        opening = asyncio.create_task(open_socket(path, 38))
         await asyncio.sleep(0)
-        server = await asyncio.start_unix_server(partial(pass_on, real), sock=early)
+        server = await asyncio.start_unix_server(greet_like_nix_2_8, sock=early)
         async with server:
-            assert await opening
+            connection = await opening
+            await connection.close()
+
+    assert connection.facts.nix_version == "2.8.0"
 
 
-async def dial(address: str, store: ScratchStore) -> str:
-    async with open_store(address, settings_of(store)) as opened:
-        return opened.facts.nix_version
-
-
-async def pass_on(target: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Connect a client to another socket until either side ends."""
-    far_reader, far_writer = await asyncio.open_unix_connection(target)
-    pumps = [asyncio.create_task(pump(reader, far_writer)), asyncio.create_task(pump(far_reader, writer))]
-    await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
-    for task in pumps:
-        task.cancel()
-    await asyncio.gather(*pumps, return_exceptions=True)
-    for end in (writer, far_writer):
-        end.close()
-
-
-async def pump(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
-    while data := await source.read(65536):
-        target.write(data)
-        await target.drain()
+async def greet_like_nix_2_8(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.write(wire.u64(0x6478696F) + wire.u64(0x122) + wire.string("2.8.0") + wire.u64(0x616C7473))
+    await reader.read()
+    writer.close()
 
 
 async def test_a_program_that_is_not_there_is_one_clear_sentence(store: ScratchStore) -> None:

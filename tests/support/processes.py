@@ -6,8 +6,8 @@ from pathlib import Path
 from tests.support.scratch_store import ScratchStore
 
 
-def evaluating(store: ScratchStore) -> list[int]:
-    """Return the Nix processes that use this store."""
+def evaluating(store: ScratchStore, name: str = "nix") -> list[int]:
+    """Return the processes that use this store and whose command line has an argument that ends in `name`."""
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
@@ -16,7 +16,7 @@ def evaluating(store: ScratchStore) -> list[int]:
                 command = (entry / "cmdline").read_bytes()
             except OSError:
                 continue
-            if f"NIX_STORE_DIR={store.store_dir}\0".encode() in environment and b"nix\0" in command:
+            if f"NIX_STORE_DIR={store.store_dir}\0".encode() in environment and f"{name}\0".encode() in command:
                 found.append(int(entry.name))
     return found
 

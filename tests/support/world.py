@@ -110,6 +110,7 @@ class World:
             builders={LOCAL: self.builder},
             logs=FakeLogs(),
             history=self.history,
+            archive=self.history,
             may_fetch=self.may_fetch,
         )
 

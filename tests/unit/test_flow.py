@@ -266,3 +266,15 @@ async def test_the_limits_of_an_attribute_reach_its_own_build_only() -> None:
     world.commit([world.attribute("app", app, timeout_s=5)])
     assert await world.check() is Verdict.GOOD
     assert (world.builder.limits[app].timeout_s, world.builder.limits[lib].timeout_s) == (5, 0)
+
+
+async def test_what_differs_in_every_evaluation_is_flagged_as_always_changing() -> None:
+    world = World()
+    steady = world.store.derivation("steady")
+    for number in range(5):
+        impure = world.store.derivation("impure", seed=str(number))
+        world.commit([world.attribute("impure", impure), world.attribute("steady", steady)])
+        assert await world.check() is Verdict.GOOD
+    said = [event.text for event in world.told(Noticed) if isinstance(event, Noticed)]
+    assert any(text.startswith("checks.impure: different in each of the last") for text in said)
+    assert not any("steady" in text for text in said)

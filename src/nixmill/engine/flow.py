@@ -9,7 +9,7 @@ import contextlib
 import os
 from typing import NamedTuple
 
-from nixmill.core.diff import Base
+from nixmill.core.diff import ALWAYS_CHANGING_MIN, Base, always_changing
 from nixmill.core.evaluation import (
     Attribute,
     EvalError,
@@ -42,7 +42,7 @@ from nixmill.engine.question import place, question, words_for
 from nixmill.engine.recorder import Recorder
 from nixmill.engine.request import RunDoors, RunRequest, Tell
 from nixmill.engine.settlement import Settlement
-from nixmill.nix.attr_path import AttrPath
+from nixmill.nix.attr_path import AttrPath, show
 from nixmill.nix.store_path import StorePath
 
 
@@ -153,6 +153,7 @@ class Flow:
                 await self._evaluate_base(base, subject.words)
             self._tell_removed()
             await self._tell_plan(complete=True)
+            await self._tell_always_changing(subject.tree)
         except EvaluationFailedError as error:
             self._failure = error
             if self._request.fail_fast:
@@ -254,6 +255,20 @@ class Flow:
         if self._base is not None:
             gone = self._base.removed(self._intake.attributes.values(), self._intake.errors)
             self._tell(AttributesRemoved(removed=tuple((one.path, one.renamed_to, one.hidden_by) for one in gone)))
+
+    async def _tell_always_changing(self, tree: Tree) -> None:
+        """Tell which changed attributes differ in every evaluation: comparing says nothing about them (D18)."""
+        archive, base = self._doors.archive, self._base
+        changed = {path for path, one in self._intake.attributes.items() if base is not None and not base.same(one)}
+        if archive is None or not changed:
+            return
+        rows = await archive.recent_evaluations(tree.project, ALWAYS_CHANGING_MIN)
+        names = [show(path) for path in sorted(changed & always_changing(rows))]
+        if names:
+            shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+            self._notice(
+                f"{shown}: different in each of the last {len(rows)} evaluations, so never unchanged nor cached."
+            )
 
     def _record_evaluation(
         self,

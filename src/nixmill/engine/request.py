@@ -10,7 +10,7 @@ from nixmill.core.evaluation import EvaluationLimits, EvaluationSettings
 from nixmill.core.machine import Machine
 from nixmill.core.run_event import RunEvent
 from nixmill.core.target import Word
-from nixmill.doors import Builder, BuildLimits, Clock, Evaluator, History, Logs, Source, Store
+from nixmill.doors import Archive, Builder, BuildLimits, Clock, Evaluator, History, Logs, Source, Store
 
 Tell = Callable[[RunEvent], None]
 """Hears each event of a run, in order; must return at once."""
@@ -52,5 +52,7 @@ class RunDoors:
     """One for each machine, by its address."""
     logs: Logs
     history: History
+    archive: Archive | None
+    """The same history for looking back; None where there is none."""
     may_fetch: bool
     """Whether some cache can be reached at all."""

@@ -60,7 +60,12 @@ GOOD = frozenset(
 )
 
 _NUMBERS: Final = frozenset(BuildStatus)
-_WRONG_MACHINE: Final = ("is required to build", "required system or feature", "missing system features", "platform mismatch")
+_WRONG_MACHINE: Final = (
+    "is required to build",
+    "required system or feature",
+    "missing system features",
+    "platform mismatch",
+)
 _TIMES_SINCE: Final = 29
 _OUTPUTS_SINCE: Final = 28
 _CPU_SINCE: Final = 37

@@ -43,7 +43,7 @@ async def _connected_socket(path: str, name: str) -> socket.socket:
     try:
         async with asyncio.timeout(BACKLOG_PATIENCE_S):
             began = asyncio.get_running_loop().time()
-            while not _try_connect(sock, path, name, since=began):
+            while not _try_connect(sock, path, name, since=began):  # noqa: ASYNC110 - the kernel tells nobody
                 await asyncio.sleep(RETRY_S)
     except TimeoutError as error:
         sock.close()

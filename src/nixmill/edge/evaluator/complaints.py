@@ -12,7 +12,7 @@ from nixmill.edge.evaluator import faults
 from nixmill.nix import eval_message
 from nixmill.nix.attr_path import show, show_name
 
-_NO_FLAKE: Final = re.compile(r"does not contain a '?/?(\S*/)?flake\.nix|.*flake\.nix' does not exist|.*is not a flake")
+_NO_FLAKE: Final = re.compile(r"does not contain a '?/?(\S*/)?flake\.nix|flake\.nix' does not exist|is not a flake")
 _LOCK: Final = re.compile(
     r".*(requires lock file changes|cannot write (modified )?lock file|lock file .* (out of date|contains)"
     r"|cannot update (flake )?(unlocked )?(flake )?input|is not allowed to be mutable"
@@ -43,7 +43,7 @@ def failed(target: Target, text: str) -> EvaluationFailedError:
     first = parsed.message.split("\n", 1)[0]
     name = name_of(target)
     if isinstance(target, FlakeTarget):
-        if _NO_FLAKE.match(parsed.message) or ("flake.nix" in first and "No such file" in first):
+        if _NO_FLAKE.search(parsed.message) or ("flake.nix" in first and "No such file" in first):
             return EvaluationFailedError(
                 f"There is no flake.nix in {target.reference}. Add one (and `git add` it), or name a file instead.",
                 text,
