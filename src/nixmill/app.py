@@ -22,7 +22,6 @@ from nixmill.edge.daemon import DaemonBuilder, DaemonSettings, open_store
 from nixmill.edge.daemon.remote import RemoteBuilder
 from nixmill.edge.daemon.settings import install_hook
 from nixmill.edge.evaluator.choose import choose
-from nixmill.edge.evaluator.grouped import Grouped
 from nixmill.edge.git import GitSource
 from nixmill.edge.git_command import git_environment
 from nixmill.edge.log_files import LogFiles
@@ -132,7 +131,7 @@ class App:
         return diagnose(await gather(self._environ, self._state / "history.sqlite", try_out_sandbox=thorough))
 
     def _evaluator(self, choice: StoreChoice, nix: NixInstallation) -> Evaluator:
-        return Grouped(choose(self._environ, choice.evaluator, nix.program))
+        return choose(self._environ, choice.evaluator, nix.program)
 
     async def _daemon_settings(self, nix: NixInstallation, notice: Callable[[str], None]) -> DaemonSettings:
         """Return what daemons are told: of the configured caches only those that answer."""
