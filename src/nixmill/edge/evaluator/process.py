@@ -9,6 +9,7 @@ import contextlib
 import fcntl
 import os
 import select
+import shutil
 import signal
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import Mapping, Sequence
@@ -97,7 +98,7 @@ class EvalProcess:
         pipes = [errors, stdout] if stdout else [errors]
         try:
             process = await asyncio.create_subprocess_exec(
-                *argv,
+                *_leashed(argv, environment),
                 stdin=PIPE,
                 stdout=stdout.writing if stdout else DEVNULL,
                 stderr=errors.writing,
@@ -178,6 +179,17 @@ def not_started(program: str, error: OSError) -> DoorError:
         subject=program,
         retryable=False,
     )
+
+
+def _leashed(argv: Sequence[str], environment: Mapping[str, str]) -> Sequence[str]:
+    """Return the command that also ends when we are killed: a pure evaluation asleep on its pipe would not notice.
+
+    `setpriv` is part of util-linux; elsewhere such a process ends with its evaluation.
+    """
+    setpriv, path = shutil.which("setpriv"), environment.get("PATH")
+    if setpriv is None or shutil.which(argv[0], path=path) is None:
+        return argv
+    return [setpriv, "--pdeathsig", "KILL", *argv]
 
 
 async def _readable(descriptor: int) -> None:
