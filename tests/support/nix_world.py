@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import json
 import os
+import select
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -95,9 +96,21 @@ def listening_daemon(store: ScratchStore) -> Iterator[str]:
             wait_for_socket(daemon, Path(path))
             yield path
         finally:
-            daemon.terminate()
-            daemon.wait()
+            end_daemon(daemon)
             Path(path).unlink(missing_ok=True)
+
+
+def end_daemon(daemon: "subprocess.Popen[bytes]") -> None:
+    """End a daemon once its workers have ended, which their clients' going told them to do."""
+    children = Path(f"/proc/{daemon.pid}/task/{daemon.pid}/children").read_text().split()
+    for child in map(int, children):
+        with contextlib.suppress(ProcessLookupError):
+            pidfd = os.pidfd_open(child)
+            ended, _, _ = select.select([pidfd], [], [], 10)
+            os.close(pidfd)
+            assert ended, f"the worker {child} of a daemon outlives its client"
+    daemon.terminate()
+    daemon.wait()
 
 
 def wait_for_socket(daemon: "subprocess.Popen[bytes]", path: Path) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from nixmill.nix.store_path import StorePath
-from tests.support.nix_world import wait_for_socket
+from tests.support.nix_world import end_daemon, wait_for_socket
 from tests.support.scratch_store import ScratchStore
 
 SSHD = "/usr/sbin/sshd"
@@ -65,8 +65,7 @@ def remote_store(store: ScratchStore) -> Iterator[RemoteStore]:
             wait_for_socket(daemon, socket)
             yield RemoteStore(str(socket), there / "store")
         finally:
-            daemon.terminate()
-            daemon.wait()
+            end_daemon(daemon)
 
 
 def _entrance(store: ScratchStore) -> list[str]:

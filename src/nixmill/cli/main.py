@@ -18,6 +18,7 @@ from nixmill.cli import repro as repro_command
 from nixmill.cli import run as run_command
 from nixmill.cli import runs as runs_command
 from nixmill.cli import shell as shell_command
+from nixmill.cli.help import PlainHelp
 from nixmill.cli.options import Build, Compare, Evaluate, Everything, Show, What
 from nixmill.cli.wiring import Wiring
 from nixmill.core.errors import InputError
@@ -28,16 +29,17 @@ from nixmill.doors import DoorError, NotAllowedError
 OVERVIEW: Final = """\
 Continuous integration for Nix that explains itself.
 
-    nixmill run                       check this project as CI will
-    nixmill run .#packages            ... another output of its flake
-    nixmill run release.nix -A tests  ... an attribute of a file
-    nixmill run --dry-run             say what would be done, and do nothing
-    nixmill why hello                 why did hello change against the base?
-    nixmill log hello                 the log of its latest attempt
-    nixmill shell hello               enter the directory of its failed build
-    nixmill doctor                    is this machine fit for it?
+nixmill run                       check this project as CI will
+nixmill run .#packages            ... another output of its flake
+nixmill run release.nix -A tests  ... an attribute of a file
+nixmill run --dry-run             say what would be done, and do nothing
+nixmill why hello                 why did hello change against the base?
+nixmill log hello                 the log of its latest attempt
+nixmill shell hello               enter the directory of its failed build
+nixmill doctor                    is this machine fit for it?
 
-Exit codes: 0 good, 1 build failed, 2 usage, 3 evaluation failed, 4 not allowed, 5 our trouble, 130 on Ctrl-C.
+Exit codes: 0 good, 1 build failed, 2 usage, 3 evaluation failed,
+4 not allowed, 5 our trouble, 130 on Ctrl-C.
 """
 
 
@@ -48,7 +50,13 @@ class CommandLine:
         """Build the command table over the program's wiring."""
         self._wiring = wiring
         self.app = App(
-            name="nixmill", help=OVERVIEW, help_format="plaintext", version=__version__, result_action="return_value"
+            name="nixmill",
+            help=OVERVIEW,
+            help_format="plaintext",
+            version=__version__,
+            result_action="return_value",
+            help_formatter=PlainHelp(),
+            default_parameter=Parameter(negative="", show_default=False),
         )
         for command in (
             self.run,
@@ -75,7 +83,7 @@ class CommandLine:
     ) -> int:
         """Check the project here as CI will.
 
-        nixmill run                        the flake's checks, else release.nix or default.nix
+        nixmill run                        the flake's checks, else release.nix
         nixmill run .#packages .#devShells several outputs
         nixmill run release.nix -A tests   an attribute of a file
         nixmill run --base v1.0            compare with a tag instead of the merge base
@@ -90,7 +98,7 @@ class CommandLine:
         return asyncio.run(run_command.run(self._wiring, targets, options))
 
     def log(self, what: str | None = None, /, *, raw: Annotated[bool, Parameter(negative="")] = False) -> int:
-        """Show the log of an attempt: of WHAT, else of the last failure.
+        """Show the log of an attempt, or of the last failure.
 
         nixmill log                        the last failure
         nixmill log hello                  an attribute, or a part of its name
@@ -101,7 +109,7 @@ class CommandLine:
     def shell(
         self, what: str | None = None, /, *, command: Annotated[str | None, Parameter(name=["--command", "-c"])] = None
     ) -> int:
-        """Fail a build once more, keep its directory, and open a shell there as the builder saw it.
+        """Open a shell in the directory of a failed build.
 
         nixmill shell                      the last failure
         nixmill shell hello -c 'cat config.log'
@@ -117,7 +125,7 @@ class CommandLine:
         what: Annotated[What | None, Parameter(name="*")] = None,
         compare: Annotated[Compare | None, Parameter(name="*")] = None,
     ) -> int:
-        """Say why an attribute changed against the base, down to the source that changed.
+        """Say why an attribute changed, down to its source.
 
         nixmill why hello                  a part of its name is enough
         nixmill why hello --base v1.0      since a tag
@@ -133,7 +141,7 @@ class CommandLine:
         *targets: str,
         what: Annotated[What | None, Parameter(name="*")] = None,
     ) -> int:
-        """Compare the evaluations of two commits, or of one and the checkout as it stands.
+        """Say what changed between two commits, and why.
 
         nixmill diff main                  what does my checkout change?
         nixmill diff v1.0 v1.1 .#packages
@@ -141,7 +149,7 @@ class CommandLine:
         return asyncio.run(changes_command.diff(self._wiring, before, after, targets, Everything(what=what or What())))
 
     def repro(self, what: str, /) -> int:
-        """Print the commands that repeat what the latest run did with an attribute.
+        """Print commands that repeat what a run did.
 
         nixmill repro hello
         """
@@ -149,7 +157,7 @@ class CommandLine:
         return 0
 
     def runs(self, *, limit: int = 20) -> int:
-        """List the runs of this machine, the newest first.
+        """List the runs of this machine.
 
         nixmill runs --limit 5
         """
@@ -162,7 +170,7 @@ class CommandLine:
         thorough: Annotated[bool, Parameter(negative="")] = False,
         json: Annotated[bool, Parameter(negative="")] = False,
     ) -> int:
-        """Look whether this machine is fit for it: Nix and its advisories, sandbox, store, caches, disk, history.
+        """Look whether this machine is fit for it.
 
         nixmill doctor
         nixmill doctor --thorough          try the sandbox out with a tiny build too
@@ -170,7 +178,7 @@ class CommandLine:
         return asyncio.run(doctor_command.doctor(self._wiring, thorough=thorough, json=json))
 
     def init(self) -> int:
-        """Start a nixmill.toml here, and a first check where there is nothing to evaluate.
+        """Start a nixmill.toml here, and a first check.
 
         cd my-project && nixmill init
         """

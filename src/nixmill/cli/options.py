@@ -40,18 +40,18 @@ class What:
     "Evaluate this Nix file."
     expr: Annotated[str | None, Parameter(name=["--expr", "-E"])] = None
     "Evaluate this expression."
-    attr: Annotated[tuple[str, ...], Parameter(name=["--attr", "-A"], negative="")] = ()
-    "An attribute of the file or expression; may be repeated."
-    arg: Annotated[tuple[tuple[str, str], ...], Parameter(name="--arg", negative="")] = ()
-    "NAME EXPR: an argument for the file's function."
-    argstr: Annotated[tuple[tuple[str, str], ...], Parameter(name="--argstr", negative="")] = ()
+    attr: Annotated[tuple[str, ...], Parameter(name=["--attr", "-A"])] = ()
+    "An attribute of it; may be repeated."
+    arg: Annotated[tuple[tuple[str, str], ...], Parameter(name="--arg")] = ()
+    "NAME EXPR: an argument of its function."
+    argstr: Annotated[tuple[tuple[str, str], ...], Parameter(name="--argstr")] = ()
     "NAME TEXT: likewise, a string."
-    system: Annotated[tuple[str, ...], Parameter(name="--system", negative="")] = ()
-    "Only this system; may be repeated. Default: what this machine and its builders can build."
-    force_recurse: Annotated[bool, Parameter(negative="")] = False
-    "Look into every attribute set, not only those marked recurseForDerivations."
+    system: Annotated[tuple[str, ...], Parameter(name="--system")] = ()
+    "Only this system; may be repeated. Default: what can be built."
+    force_recurse: bool = False
+    "Look into every attribute set."
     revision: Annotated[str | None, Parameter(name=["--revision", "-r"])] = None
-    "Test this commit, tag or branch instead of the checkout as it stands."
+    "Test this commit, not the checkout as it stands."
 
     def words(self, targets: tuple[str, ...], config: ProjectConfig) -> tuple[Word, ...]:
         """Return what the command line asks for, else what nixmill.toml asks for, else nothing."""
@@ -67,10 +67,8 @@ class Compare:
     """What the tree is compared with."""
 
     base: str | None = None
-    "Compare with this commit. Default: the merge base with the default branch."
-    dry_run: Annotated[bool, Parameter(name=["--dry-run", "-n"], negative="")] = False
-    "Print the plan: what changed, what would be built and fetched; do nothing."
-    no_base: Annotated[bool, Parameter(negative="")] = False
+    "Compare with this commit. Default: the merge base."
+    no_base: bool = False
     "Compare with nothing."
 
 
@@ -79,27 +77,29 @@ class Compare:
 class Build:
     """How builds are done."""
 
-    rebuild: Annotated[bool, Parameter(name=["--all", "--run-anyway"], negative="")] = False
-    "Build also what equals the base, whatever is known of it there."
-    fail_fast: Annotated[bool, Parameter(negative="")] = False
-    "Stop at the first failure. Default: keep going."
+    dry_run: Annotated[bool, Parameter(name=["--dry-run", "-n"])] = False
+    "Print the plan, and do nothing."
+    rebuild: Annotated[bool, Parameter(name=["--all", "--run-anyway"])] = False
+    "Build also what equals the base."
+    fail_fast: bool = False
+    "Stop at the first failure."
     max_jobs: Annotated[int | None, Parameter(name=["--max-jobs", "-j"])] = None
-    "Builds at once on this machine. Default: Nix's max-jobs, else one per core."
+    "Builds at once here. Default: Nix's max-jobs, else cores."
     builders: str | None = None
-    "Other machines: a machines file's text, or @FILE. Default: Nix's own setting."
+    "Other machines, as in Nix's setting; or @FILE."
     store: str = "auto"
-    "The store that results end up in: auto, daemon, stdio, unix:///PATH, ssh-ng://HOST."
+    "auto, daemon, stdio, unix:///PATH or ssh-ng://HOST."
     timeout: int | None = None
     "Seconds one build may take."
     max_silent_time: int | None = None
     "Seconds one build may be silent."
     max_log_size: str | None = None
-    "Size one build's log may reach, such as 64M."
+    "Size of one build's log, such as 64M."
     max_output_size: str | None = None
-    "Size one build's outputs may reach, such as 2G."
+    "Size of one build's outputs, such as 2G."
     retries: int | None = None
-    "Further tries after failures of machines and transport (never of builds)."
-    keep_failed: Annotated[bool, Parameter(negative="")] = False
+    "Further tries after our own trouble (never of builds)."
+    keep_failed: bool = False
     "Keep the directories of failed builds."
 
     def tries_again(self, config: ProjectConfig) -> int:
@@ -124,17 +124,17 @@ class Evaluate:
     """How evaluation is done."""
 
     eval_workers: int | None = None
-    "Evaluators at once. Default: one per core, bounded by memory."
+    "Evaluators at once. Default: one per core."
     eval_memory: str | None = None
-    "Memory one evaluator may use, such as 4G."
+    "Memory of one evaluator, such as 4G."
     eval_timeout: int | None = None
     "Seconds the whole evaluation may take."
-    allow_import_from_derivation: Annotated[bool, Parameter(name=["--allow-ifd"], negative="")] = False
-    "Let evaluation build what it imports; each such build is shown and timed."
+    allow_import_from_derivation: Annotated[bool, Parameter(name=["--allow-ifd"])] = False
+    "Let evaluation build what it imports; shown and timed."
     evaluator: Literal["auto", "own", "nix-eval-jobs"] = "auto"
-    "Which evaluator; auto takes the one measured to be faster."
-    show_trace: Annotated[bool, Parameter(negative="")] = False
-    "Show Nix's evaluation traces in full."
+    "auto, own or nix-eval-jobs."
+    show_trace: bool = False
+    "Nix's evaluation traces in full."
 
     def limits(self, config: ProjectConfig, cores: int) -> EvaluationLimits:
         """Return what bounds the evaluation."""
@@ -165,17 +165,17 @@ class Evaluate:
 class Show:
     """What is shown, and how."""
 
-    json: Annotated[bool, Parameter(negative="")] = False
-    "Print the report as one JSON object on standard output."
-    jsonl: Annotated[bool, Parameter(negative="")] = False
-    "Print every event as a line of JSON on standard output."
+    json: bool = False
+    "The report as one JSON object on stdout."
+    jsonl: bool = False
+    "Every event as a line of JSON on stdout."
     junit: str | None = None
-    "Write a JUnit report to this file."
-    print_out_paths: Annotated[bool, Parameter(negative="")] = False
-    "Print the good outputs' store paths on standard output."
+    "A JUnit report into this file."
+    print_out_paths: bool = False
+    "The good outputs' paths on stdout."
     color: Literal["auto", "always", "never"] = "auto"
-    "Colours; NO_COLOR is respected."
-    plain: Annotated[bool, Parameter(negative="")] = False
+    "auto, always or never; NO_COLOR wins."
+    plain: bool = False
     "No live region, even on a terminal."
 
 

@@ -82,7 +82,7 @@ def make_request(wiring: Wiring, targets: tuple[str, ...], options: Everything, 
         base=options.compare.base,
         compare=not options.compare.no_base,
         rebuild=options.build.rebuild,
-        plan_only=options.compare.dry_run,
+        plan_only=options.build.dry_run,
         fail_fast=options.build.fail_fast,
         retry=RetryPolicy(attempts_max=1 + options.build.tries_again(config)),
         settings=options.evaluate.settings(options.what, config),
@@ -150,7 +150,7 @@ def _print_results(report: RunReport, options: Everything) -> None:
     """Print what was asked for on standard output, and write files."""
     if options.show.junit:
         Path(options.show.junit).write_text(junit(report), encoding="utf-8")
-    if options.show.json and not options.compare.dry_run:
+    if options.show.json and not options.build.dry_run:
         sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(report)) + b"\n")
     if options.show.print_out_paths:
         for attribute in report.attributes:
