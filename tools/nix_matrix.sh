@@ -2,6 +2,7 @@
 # Make Debian trees that hold other versions of Nix, and small programs that run them.
 #
 #   tools/nix_matrix.sh [SUITE…]        default: trixie (Nix 2.26) and sid (Nix 2.34)
+#   tools/nix_matrix.sh --remove        unmount and delete everything; never delete the trees by hand, /tmp is in them
 #
 # Each suite becomes $NIXMILL_MATRIX_DIR/SUITE, and $NIXMILL_MATRIX_DIR/bin-SUITE holds nix, nix-daemon, … that enter it;
 # put that folder in front of PATH to use its Nix (nix-matrix-enter runs any other program in there). /tmp is the same inside and outside, so scratch stores are too.
@@ -82,6 +83,20 @@ write_programs() {
     chmod +x "$bin/nix-matrix-enter"
 }
 
+remove_all() {
+    for root in "$directory"/*/; do
+        root=${root%/}
+        unmount_suite "$root"
+        ! mountpoint -q "$root/tmp" || fail "$root/tmp is still mounted; nothing was deleted there."
+        rm -rf --one-file-system "$root"
+    done
+    rm -f "$directory"/*.log
+}
+
+if [ "${1-}" = --remove ]; then
+    remove_all
+    exit
+fi
 mkdir -p "$directory"
 for suite in ${*:-trixie sid}; do
     root=$directory/$suite

@@ -238,8 +238,8 @@ class Archive(Protocol):
     async def attributes(self, run: int) -> Sequence[AttributeRow]:
         """Return the outcomes that a run recorded, in the order of their paths."""
 
-    async def recent_evaluations(self, project: str, limit: int) -> Sequence[EvaluationRow]:
-        """Return the newest complete evaluations of a project, at most `limit`, the newest first."""
+    async def recent_evaluations(self, checkout: str, limit: int) -> Sequence[EvaluationRow]:
+        """Return the newest complete evaluations from a checkout, at most `limit`, the newest first."""
 
     async def crashed_runs(self) -> Sequence[RunRow]:
         """Return runs that never ended and whose process is gone: they were killed."""

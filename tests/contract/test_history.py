@@ -246,12 +246,12 @@ async def test_run_numbers_are_not_given_again_after_pruning(history: Both) -> N
     assert await history.start_run(a_run()) == last + 1
 
 
-async def test_recent_evaluations_of_a_project_come_newest_first(history: Both) -> None:
+async def test_recent_evaluations_from_a_checkout_come_newest_first(history: Both) -> None:
     number = await history.start_run(a_run())
-    other = await history.start_run(msgspec.structs.replace(a_run(), project="other"))
+    other = await history.start_run(msgspec.structs.replace(a_run(), checkout="/other"))
     for key in ("one", "two", "three"):
         await history.record([an_evaluation(number, ("a",), key=key)])
     await history.record([an_evaluation(other, ("a",), key="elsewhere")])
-    assert [row.key for row in await history.recent_evaluations("example", 2)] == ["three", "two"]
-    assert [row.key for row in await history.recent_evaluations("other", 9)] == ["elsewhere"]
-    assert await history.recent_evaluations("unknown", 9) == []
+    assert [row.key for row in await history.recent_evaluations("/src/example", 2)] == ["three", "two"]
+    assert [row.key for row in await history.recent_evaluations("/other", 9)] == ["elsewhere"]
+    assert await history.recent_evaluations("/unknown", 9) == []

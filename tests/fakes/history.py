@@ -162,8 +162,8 @@ class FakeHistory:
         for evaluation in evaluations:
             self.evaluation_rows.pop(evaluation, None)
 
-    async def recent_evaluations(self, project: str, limit: int) -> Sequence[EvaluationRow]:
-        rows = [row for row in self.evaluation_rows.values() if self.run_rows[row.run].project == project]
+    async def recent_evaluations(self, checkout: str, limit: int) -> Sequence[EvaluationRow]:
+        rows = [row for row in self.evaluation_rows.values() if self.run_rows[row.run].checkout == checkout]
         return rows[::-1][:limit]
 
     async def check(self) -> Sequence[str]:

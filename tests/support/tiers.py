@@ -16,8 +16,25 @@ _tests: Counter[str] = Counter()
 
 
 @pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item: pytest.Item) -> Generator[None]:
+    """Bound a set-up."""
+    yield from _bounded(item)
+
+
+@pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
-    """Fail a test that does not end."""
+    """Bound a test."""
+    yield from _bounded(item)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Generator[None]:
+    """Bound a tear-down."""
+    yield from _bounded(item)
+
+
+def _bounded(item: pytest.Item) -> Generator[None]:
+    """Fail what does not end, wherever it hangs."""
 
     def give_up(_number: int, _frame: FrameType | None) -> None:
         pytest.fail(f"{item.nodeid} did not end within {TIME_LIMIT_S} s")

@@ -12,7 +12,7 @@ from typing import Final
 
 import msgspec
 
-from nixmill.core.evaluation import Attribute, EvalError, EvaluationRequest
+from nixmill.core.evaluation import Attribute, EvalError
 from nixmill.core.history import EvaluationRow
 from nixmill.core.outcome import MEANING, Outcome
 from nixmill.core.run_event import Change
@@ -22,7 +22,7 @@ from nixmill.nix.store_path import StorePath
 _SAYS_NOTHING: Final = frozenset({Outcome.CANCELLED, Outcome.INFRASTRUCTURE, Outcome.NO_MACHINE})
 """Outcomes after which nobody knows whether the derivation itself is good."""
 
-ALWAYS_CHANGING_MIN: Final = 4
+ALWAYS_CHANGING_MIN: Final = 6
 """Evaluations in a row with different derivations before an attribute counts as always changing."""
 
 
@@ -153,23 +153,6 @@ def change_of(base: Base | None, attribute: Attribute, outcome: Outcome) -> Chan
     if now == before:
         return base.change(attribute)
     return Change.FIXED if now else Change.NEWLY_FAILING
-
-
-def incomparable(ours: EvaluationRequest, base: EvaluationRequest) -> str:
-    """Say why two evaluations must not be compared; empty where they may. Limits do not matter."""
-    pairs = (
-        ("other systems", ours.settings.systems, base.settings.systems),
-        ("other arguments", ours.settings.arguments, base.settings.arguments),
-        ("another recursion", ours.settings.force_recurse, base.settings.force_recurse),
-        (
-            "another rule for import from derivation",
-            ours.settings.allow_import_from_derivation,
-            base.settings.allow_import_from_derivation,
-        ),
-        ("other targets", [target.attr for target in ours.targets], [target.attr for target in base.targets]),
-    )
-    differing = [words for words, one, other in pairs if one != other]
-    return f"the base was evaluated with {' and '.join(differing)}" if differing else ""
 
 
 def always_changing(rows: Sequence[EvaluationRow], least: int = ALWAYS_CHANGING_MIN) -> frozenset[AttrPath]:

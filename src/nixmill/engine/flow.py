@@ -262,13 +262,12 @@ class Flow:
         changed = {path for path, one in self._intake.attributes.items() if base is not None and not base.same(one)}
         if archive is None or not changed:
             return
-        rows = await archive.recent_evaluations(tree.project, ALWAYS_CHANGING_MIN)
+        rows = await archive.recent_evaluations(tree.checkout, ALWAYS_CHANGING_MIN)
         names = [show(path) for path in sorted(changed & always_changing(rows))]
         if names:
             shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-            self._notice(
-                f"{shown}: different in each of the last {len(rows)} evaluations, so never unchanged nor cached."
-            )
+            often = f"changed in each of the last {len(rows)} evaluations here"
+            self._notice(f"{shown}: {often}. If its own sources did not, it depends on the commit itself.")
 
     def _record_evaluation(
         self,

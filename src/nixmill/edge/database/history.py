@@ -93,9 +93,9 @@ class SqlHistory:
         """See `Archive`."""
         return await self._thread.read(lambda connection: reading.attributes(connection, run), action="list outcomes")
 
-    async def recent_evaluations(self, project: str, limit: int) -> Sequence[EvaluationRow]:
+    async def recent_evaluations(self, checkout: str, limit: int) -> Sequence[EvaluationRow]:
         """See `Archive`."""
-        look = functools.partial(reading.recent_evaluations, project=project, limit=limit)
+        look = functools.partial(reading.recent_evaluations, checkout=checkout, limit=limit)
         return await self._thread.read(look, action="look for evaluations")
 
     async def crashed_runs(self) -> Sequence[RunRow]:

@@ -104,10 +104,10 @@ def evaluation(connection: Connection, key: str) -> EvaluationRow | None:
     )
 
 
-def recent_evaluations(connection: Connection, project: str, limit: int) -> list[EvaluationRow]:
-    """Return the newest complete evaluations of a project, the newest first."""
+def recent_evaluations(connection: Connection, checkout: str, limit: int) -> list[EvaluationRow]:
+    """Return the newest complete evaluations from a checkout, the newest first."""
     of, run = tables.evaluation.c, tables.run.c
-    query = select(of.key).join(tables.run, run.number == of.run).where(run.project == project, of.complete)
+    query = select(of.key).join(tables.run, run.number == of.run).where(run.checkout == checkout, of.complete)
     keys = connection.execute(query.order_by(of.id.desc()).limit(limit)).scalars().all()
     return [row for row in (evaluation(connection, key) for key in keys) if row is not None]
 
