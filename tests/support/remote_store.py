@@ -59,19 +59,13 @@ def remote_store(store: ScratchStore) -> Iterator[RemoteStore]:
     script = " && ".join([*mounts, "exec nix-daemon"])
     environment = {**store.environment, "NIX_DAEMON_SOCKET_PATH": str(socket)}
     with (there / "daemon.log").open("wb") as log:
-        arguments = ["unshare", "--mount", *_entrance(store), "sh", "-c", script]
+        arguments = ["unshare", "--mount", "sh", "-c", script]
         daemon = subprocess.Popen(arguments, env=environment, stdout=log, stderr=log)
         try:
             wait_for_socket(daemon, socket)
             yield RemoteStore(str(socket), there / "store")
         finally:
             end_daemon(daemon)
-
-
-def _entrance(store: ScratchStore) -> list[str]:
-    """Return the command that enters the tree the Nix on PATH lives in, where it does not live in ours."""
-    program = shutil.which("nix-matrix-enter", path=store.environment["PATH"])
-    return [program] if program else []
 
 
 @dataclass(frozen=True)

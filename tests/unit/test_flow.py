@@ -10,6 +10,7 @@ from nixmill.core.run_event import (
     AttributesRemoved,
     BaseCompared,
     Change,
+    ErrorsCompared,
     EvaluationTold,
     Noticed,
     Planned,
@@ -179,6 +180,19 @@ async def test_an_evaluation_that_breaks_off_fails_and_what_was_begun_is_finishe
     (ended,) = world.told(RunEnded)
     assert isinstance(ended, RunEnded)
     assert "The flake cannot be read" in ended.sentence
+
+
+async def test_an_error_that_the_base_does_not_have_is_newly_failing() -> None:
+    world = World()
+    drv = world.store.derivation("lib")
+    old = EvalError(path=("checks", "old"), fault=EvalFault.THROW, message="no")
+    new = EvalError(path=("checks", "lib"), fault=EvalFault.THROW, message="no")
+    world.commit([world.attribute("lib", drv), old])
+    world.commit([new, old])
+    assert await world.check() is Verdict.EVALUATION_FAILED
+    (compared,) = world.told(ErrorsCompared)
+    assert isinstance(compared, ErrorsCompared)
+    assert dict(compared.changes) == {("checks", "lib"): Change.NEWLY_FAILING, ("checks", "old"): Change.SAME}
 
 
 async def test_cancelling_stops_builders_and_says_what_was_cancelled() -> None:

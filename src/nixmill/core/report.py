@@ -26,6 +26,7 @@ from nixmill.core.run_event import (
     AttributeSettled,
     AttributesRemoved,
     BaseCompared,
+    ErrorsCompared,
     EvaluationTold,
     ImportedFromDerivation,
     Noticed,
@@ -132,6 +133,8 @@ class ReportBuilder:
                 self._settled[event.attribute.path] = parts.settled_report(event)
             case AttributesRemoved():
                 self._removed = parts.removed_reports(event)
+            case ErrorsCompared():
+                self._compare_errors(event)
             case RunEnded():
                 self._ended = event
             case WorkPhase() | WorkOutput() | WorkWaits():
@@ -169,6 +172,11 @@ class ReportBuilder:
             plan=self._planned,
             notices=tuple(self._notices),
         )
+
+    def _compare_errors(self, event: ErrorsCompared) -> None:
+        for path, change in event.changes:
+            if path in self._errors:
+                self._errors[path] = msgspec.structs.replace(self._errors[path], change=change)
 
     def _attributes(self) -> tuple[AttributeReport, ...]:
         """Return all attributes in the order of their paths; those that did not end have no outcome."""

@@ -62,7 +62,7 @@ class ErrorReport(msgspec.Struct, frozen=True, kw_only=True):
     message: str
     position: str
     peak_bytes: int | None
-    change: Change
+    change: Change = Change.UNKNOWN
     traces: tuple[str, ...] = ()
 
 
@@ -166,7 +166,6 @@ def error_report(event: AttributeErred) -> ErrorReport:
         message=error.message,
         position=error.position,
         peak_bytes=error.peak_bytes,
-        change=event.change,
         traces=error.traces,
     )
 

@@ -15,7 +15,7 @@ def repro_lines(run: RunRow, attribute: AttributeRow) -> list[str]:
     lines += [f"cd {shlex.quote(run.checkout)}", "# as nixmill did it:"]
     revision = f" -r {run.commit}" if run.commit else ""
     lines.append(f"nixmill run{revision} {_target(run, attribute.path)}")
-    if run.commit and _is_flake(run):
+    if run.commit and _is_flake(run) and "\\" not in shown:  # Nix knows no escapes in a selection
         lines += [
             "# with Nix alone:",
             f"nix build {shlex.quote(f'git+file://{run.checkout}?rev={run.commit}#{shown}')}",

@@ -75,6 +75,12 @@ class AttributesRemoved(msgspec.Struct, frozen=True, kw_only=True, tag="attribut
     """(path, the new attribute with the same derivation, the evaluation error that hides it)."""
 
 
+class ErrorsCompared(msgspec.Struct, frozen=True, kw_only=True, tag="errors compared"):
+    """How evaluation errors stand towards the base; told once, when both evaluations are complete."""
+
+    changes: tuple[tuple[AttrPath, Change], ...]
+
+
 class AttributeFound(msgspec.Struct, frozen=True, kw_only=True, tag="attribute found"):
     """An attribute was evaluated and leased."""
 
@@ -85,8 +91,6 @@ class AttributeErred(msgspec.Struct, frozen=True, kw_only=True, tag="attribute e
     """An attribute did not evaluate."""
 
     error: EvalError
-    change: Change = Change.UNKNOWN
-    """`SAME` where it did not evaluate on the base either."""
 
 
 class ImportedFromDerivation(msgspec.Struct, frozen=True, kw_only=True, tag="imported from derivation"):
@@ -236,6 +240,7 @@ RunEvent = (
     | Noticed
     | BaseCompared
     | AttributesRemoved
+    | ErrorsCompared
     | AttributeFound
     | AttributeErred
     | ImportedFromDerivation

@@ -41,9 +41,13 @@ async def find_installation(environment: Mapping[str, str]) -> NixInstallation:
     program = shutil.which("nix", path=environment.get("PATH", os.defpath))
     if program is None:
         raise InputError("There is no `nix` on PATH.", _REMEDY)
-    printed, settings = await asyncio.gather(
-        output_of([program, "--version"], environment), _settings(program, environment)
-    )
+    try:
+        async with asyncio.TaskGroup() as asking:  # unlike gather, it waits for both to be gone when it is cancelled
+            printing = asking.create_task(output_of([program, "--version"], environment))
+            reading = asking.create_task(_settings(program, environment))
+    except ExceptionGroup as errors:
+        raise errors.exceptions[0] from None
+    printed, settings = printing.result(), reading.result()
     state_dir = environment.get("NIX_STATE_DIR") or "/nix/var/nix"
     socket = environment.get("NIX_DAEMON_SOCKET_PATH") or f"{state_dir}/daemon-socket/socket"
     return NixInstallation(

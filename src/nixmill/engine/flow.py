@@ -23,6 +23,7 @@ from nixmill.core.report import ReportBuilder, RunReport, Stop
 from nixmill.core.run_event import (
     AttributesRemoved,
     BaseCompared,
+    ErrorsCompared,
     EvaluationTold,
     Noticed,
     RunEnded,
@@ -151,7 +152,7 @@ class Flow:
             await self._evaluate(subject)
             if known is None and isinstance(base, Tree):
                 await self._evaluate_base(base, subject.words)
-            self._tell_removed()
+            self._tell_differences()
             await self._tell_plan(complete=True)
             await self._tell_always_changing(subject.tree)
         except EvaluationFailedError as error:
@@ -250,9 +251,11 @@ class Flow:
         self._tell(BaseCompared(attributes=len(row.attributes), errors=len(row.errors), reused=reused))
         return base
 
-    def _tell_removed(self) -> None:
-        """Tell what the base has and the tree has not: never silently lost (scenario D7)."""
+    def _tell_differences(self) -> None:
+        """Tell which errors are new, and what the base has and the tree has not: never silently lost (scenario D7)."""
         if self._base is not None:
+            base = self._base
+            self._tell(ErrorsCompared(changes=tuple((e.path, base.erred(e)) for e in self._intake.errors)))
             gone = self._base.removed(self._intake.attributes.values(), self._intake.errors)
             self._tell(AttributesRemoved(removed=tuple((one.path, one.renamed_to, one.hidden_by) for one in gone)))
 

@@ -11,7 +11,7 @@ from nixmill.core.evaluation import (
     EvaluationTrace,
     ImportFromDerivation,
 )
-from nixmill.core.run_event import AttributeErred, AttributeFound, Change, ImportedFromDerivation, Noticed
+from nixmill.core.run_event import AttributeErred, AttributeFound, ImportedFromDerivation, Noticed
 from nixmill.doors import Store
 from nixmill.engine.build_site import BuildSite
 from nixmill.engine.request import Tell
@@ -64,8 +64,7 @@ class Intake:
             case EvalError():
                 self.errors.append(record)
                 self._settlement.errors.append(record)
-                change = self._base.erred(record) if self._base is not None else Change.UNKNOWN
-                self._tell(AttributeErred(error=record, change=change))
+                self._tell(AttributeErred(error=record))
             case ImportFromDerivation():
                 self._tell(ImportedFromDerivation(build=record))
             case EvaluationTrace():

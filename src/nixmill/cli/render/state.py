@@ -18,6 +18,7 @@ from nixmill.core.run_event import (
     AttributesRemoved,
     BaseCompared,
     Change,
+    ErrorsCompared,
     EvaluationTold,
     ImportedFromDerivation,
     Noticed,
@@ -130,6 +131,7 @@ class RunState(msgspec.Struct):
         | Noticed
         | BaseCompared
         | AttributesRemoved
+        | ErrorsCompared
         | AttributeErred
         | ImportedFromDerivation
         | EvaluationTold
@@ -145,6 +147,8 @@ class RunState(msgspec.Struct):
                 self.base = event
             case AttributesRemoved():
                 self._removed(event)
+            case ErrorsCompared():
+                self._errors_compared(event)
             case AttributeErred():
                 self._erred(event.error)
             case ImportedFromDerivation():
@@ -172,6 +176,12 @@ class RunState(msgspec.Struct):
         self.errors.append(error)
         for trace in error.traces:
             self.traces.setdefault(trace, []).append(error.path)
+
+    def _errors_compared(self, event: ErrorsCompared) -> None:
+        for path, change in event.changes:
+            self.changes[change] += 1
+            if change in self.changed:
+                self.changed[change].append(path)
 
     def _removed(self, event: AttributesRemoved) -> None:
         """Take in what is gone; what an evaluation error hides is not gone, the error is told of."""

@@ -18,6 +18,7 @@ from nixmill.core.run_event import (
     AttributesRemoved,
     BaseCompared,
     Change,
+    ErrorsCompared,
     EvaluationTold,
     ImportedFromDerivation,
     Noticed,
@@ -40,6 +41,7 @@ _Rare = (
     | Noticed
     | BaseCompared
     | AttributesRemoved
+    | ErrorsCompared
     | AttributeErred
     | ImportedFromDerivation
     | EvaluationTold
@@ -85,7 +87,7 @@ class Story:
                 lines = blocks.imported(event.build, paint, columns)
             case Planned():
                 lines = self._plan(event, columns)
-            case BaseCompared() | AttributesRemoved() | EvaluationTold():
+            case BaseCompared() | AttributesRemoved() | ErrorsCompared() | EvaluationTold():
                 lines = []
             case RunEnded():
                 lines = [*self.rest(columns), "", *summary(event, self._state, paint, columns, unfolded=False)]

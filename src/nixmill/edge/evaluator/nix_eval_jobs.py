@@ -69,7 +69,11 @@ class NixEvalJobsEvaluator:
         argv = launch.jobs(self._program, request.settings, group.tree_path, request.limits, roots)
         jobs = JobsRun(group, request, token, account, directory)
         expression = tree_expression(token, group.targets, request.settings)
-        await jobs.start([*argv, expression], launch.environ(directory.name), group.tree_path or directory.name)
+        await jobs.start(
+            [*argv, expression],
+            launch.environ(directory.name, request.limits.memory_bytes),
+            group.tree_path or directory.name,
+        )
         return jobs
 
     async def _rest(self, request: EvaluationRequest, answered: set[AttrPath], account: Account) -> Groups:

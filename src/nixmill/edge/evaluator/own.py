@@ -88,6 +88,7 @@ class OwnEvaluator:
             launch=await self._probe.launch(),
             group=group,
             settings=request.settings,
+            memory_bytes=request.limits.memory_bytes,
             token=f"nixmill-{secrets.token_hex(8)}-",
             directory=stack.enter_context(tempfile.TemporaryDirectory(prefix="nixmill-")),
             fast_directory=stack.enter_context(tempfile.TemporaryDirectory(prefix="nixmill-", dir=fast)),

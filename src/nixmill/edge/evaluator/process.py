@@ -22,6 +22,10 @@ PIPE_BYTES: Final = 16 * 1024
 """Capacity of a pipe and size of a read. `pure.nix` writes more than twice as much to be put to sleep."""
 
 
+LINGER_S: Final = 0.003
+"""How long output may gather before it is read: waking up for every line would cost more than reading them."""
+
+
 class Lines:
     """The reading end of a pipe, line by line."""
 
@@ -74,6 +78,7 @@ class Lines:
                 return os.read(self._reading, PIPE_BYTES)
             except BlockingIOError:
                 await _readable(self._reading)
+                await asyncio.sleep(LINGER_S)
         return b""
 
 

@@ -12,8 +12,8 @@ import msgspec
 
 from nixmill.nix.attr_path import AttrPath
 
-BATCH_SECONDS: Final = 0.1
-"""How long a batch should take: long against the 1 ms of a round trip, short against the end of an evaluation."""
+BATCH_SECONDS: Final = 0.25
+"""How long a batch should take: long against the 4 ms of a round trip, short against an evaluation."""
 FIRST_BATCH: Final = 8
 BATCH_MAX: Final = 5000
 SEGMENTS_MAX: Final = 16

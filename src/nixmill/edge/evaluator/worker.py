@@ -43,6 +43,7 @@ class Site(msgspec.Struct, frozen=True, kw_only=True):
     launch: Launch
     group: Group
     settings: EvaluationSettings
+    memory_bytes: int
     token: str
     directory: str
     """Private, removed with the evaluation."""
@@ -64,7 +65,7 @@ class ReplWorker:
         """Start a process and load the walker; it is ready after `DONE`."""
         process = await EvalProcess.start(
             site.launch.repl(site.settings, site.group.tree_path),
-            environment=site.launch.environ(site.directory),
+            environment=site.launch.environ(site.directory, site.memory_bytes),
             directory=site.group.tree_path or site.directory,
         )
         process.write(source_text.repl_lines(site.token, site.group.targets, site.settings))
@@ -98,7 +99,7 @@ class PureWorker:
         own = Path(tempfile.mkdtemp(prefix="worker-", dir=site.fast_directory))
         process = await EvalProcess.start(
             site.launch.check(site.settings, str(flake)),
-            environment=site.launch.environ(site.directory),
+            environment=site.launch.environ(site.directory, site.memory_bytes),
             directory=str(own),
         )
         return cls(process, site.token, own)
