@@ -26,21 +26,30 @@ class EvaluateConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     systems: tuple[str, ...] = ()
     """Only these systems; empty: this machine's systems and those of its builders."""
     force_recurse: bool = False
+    """Look into every attribute set, not only those marked `recurseForDerivations`."""
     allow_import_from_derivation: bool = False
+    """Let evaluation build what it imports; each such build is shown and timed."""
     workers: int | None = None
+    """Evaluators at once; by default one per core."""
     memory_mib: int = 4096
     """Resident memory of one worker."""
     time_s: int = 3600
+    """Seconds the whole evaluation may take."""
     attribute_time_s: int = 600
+    """Seconds one attribute may take; above it that attribute is an error and the others go on."""
 
 
 class BuildConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="kebab"):
     """`[build]`: limits of one build. 0 means no limit."""
 
     timeout_s: int = 0
+    """Seconds one build may take."""
     max_silent_s: int = 0
+    """Seconds one build may be silent."""
     max_log_mib: int = 64
+    """Size of one build's log."""
     max_output_mib: int = 0
+    """Size of one build's outputs together."""
     retries: int = 2
     """Further tries after infrastructure failures; a build that fails by itself is never tried again."""
 

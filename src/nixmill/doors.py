@@ -194,6 +194,9 @@ class Logs(Protocol):
     def location(self, attempt: int) -> str:
         """Return the path of the log file, whether or not it exists yet."""
 
+    async def delete(self, attempts: Collection[int]) -> None:
+        """Delete the logs of attempts; those that are not there are none."""
+
     def read(self, attempt: int, offset: int = 0, limit: int | None = None) -> AsyncIterator[bytes]:
         """Yield the text from byte `offset` on, at most `limit` bytes; nothing where there is no log.
 

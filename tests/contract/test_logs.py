@@ -77,3 +77,11 @@ async def test_a_range_is_a_slice_of_the_whole(logs: Logs, offset: int, limit: i
     whole = await _text(logs, 1)
     assert len(whole) == 500_000
     assert await _text(logs, 1, offset, limit) == whole[offset:][:limit]
+
+
+async def test_a_deleted_log_is_gone_and_what_was_never_there_does_not_matter(logs: Logs) -> None:
+    sink = logs.open(1)
+    sink.write("line")
+    await sink.close()
+    await logs.delete([1, 99])
+    assert [chunk async for chunk in logs.read(1)] == []

@@ -1,6 +1,6 @@
 """The door `Logs` in memory."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 
 from nixmill.doors import DoorError
 
@@ -29,6 +29,10 @@ class FakeLogs:
 
     def location(self, attempt: int) -> str:
         return f"memory/{attempt}"
+
+    async def delete(self, attempts: Collection[int]) -> None:
+        for attempt in attempts:
+            self.texts.pop(attempt, None)
 
     async def read(self, attempt: int, offset: int = 0, limit: int | None = None) -> AsyncIterator[bytes]:
         text = bytes(self.texts.get(attempt, b""))

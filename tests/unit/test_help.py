@@ -8,7 +8,7 @@ from rich.console import Console
 from nixmill.app import App
 from nixmill.cli.main import CommandLine, run_command_line
 
-COMMANDS = ("run", "why", "diff", "log", "shell", "repro", "runs", "doctor", "init", "completion")
+COMMANDS = ("run", "why", "diff", "log", "shell", "repro", "runs", "forget", "doctor", "init", "completion")
 SCREEN_LINES = 50
 
 

@@ -23,8 +23,10 @@ from nixmill.cli.options import Build, Compare, Evaluate, Everything, Show, What
 from nixmill.cli.wiring import Wiring
 from nixmill.core.errors import InputError
 from nixmill.core.evaluation import EvaluationFailedError
+from nixmill.core.history import Keep
 from nixmill.core.run_event import EXIT_CODE, USAGE_EXIT_CODE, Verdict
 from nixmill.doors import DoorError, NotAllowedError
+from nixmill.engine.upkeep import KEPT
 
 OVERVIEW: Final = """\
 Continuous integration for Nix that explains itself.
@@ -66,6 +68,7 @@ class CommandLine:
             self.shell,
             self.repro,
             self.runs,
+            self.forget,
             self.doctor,
             self.init,
             self.completion,
@@ -162,6 +165,16 @@ class CommandLine:
         nixmill runs --limit 5
         """
         asyncio.run(runs_command.runs(self._wiring, limit))
+        return 0
+
+    def forget(self, *, keep_runs: int = KEPT.runs, keep_days: float = KEPT.days, dry_run: bool = False) -> int:
+        """Forget old runs and their logs; happens by itself now and then.
+
+        nixmill forget --dry-run
+        nixmill forget --keep-runs 50 --keep-days 7
+        """
+        keep = Keep(runs=keep_runs, days=keep_days)
+        asyncio.run(runs_command.forget(self._wiring, keep, dry_run=dry_run))
         return 0
 
     def doctor(

@@ -27,6 +27,7 @@ from nixmill.core.report_junit import junit
 from nixmill.core.run_event import EXIT_CODE, Noticed, RunEvent, RunStarted
 from nixmill.engine.flow import Flow
 from nixmill.engine.request import RunDoors, RunRequest
+from nixmill.engine.upkeep import EVERY_RUNS, prune
 
 TICK_S = 0.1
 
@@ -110,6 +111,8 @@ async def run(wiring: Wiring, targets: tuple[str, ...], options: Everything) -> 
         with interruptible(flow.cancel, shown.renderer.close):
             verdict = await flow.check()
             view = await flow.plan_view() if request.plan_only else None
+        if doors.archive is not None and flow.number and flow.number % EVERY_RUNS == 0:
+            await prune(doors.archive, doors.logs)
     if view is not None:
         _print_plan(view, options)
     _print_results(flow.report(), options)

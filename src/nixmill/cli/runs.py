@@ -7,9 +7,10 @@ from datetime import UTC, datetime
 from nixmill.cli.render.choose import paint_for
 from nixmill.cli.render.paint import Paint
 from nixmill.cli.wiring import Wiring
-from nixmill.core.history import RunRow
+from nixmill.core.history import Keep, RunRow
 from nixmill.core.run_event import Verdict
 from nixmill.core.status import Status
+from nixmill.engine.upkeep import prune
 
 STATUS = {
     Verdict.GOOD: Status.PASSED,
@@ -29,6 +30,17 @@ async def runs(wiring: Wiring, limit: int) -> None:
     paint = paint_for("auto", os.environ, sys.stdout.fileno())
     for row in rows:
         print(_line(row, paint, killed=row.number in killed))  # noqa: T201 - the result is what is asked for
+
+
+async def forget(wiring: Wiring, keep: Keep, *, dry_run: bool) -> None:
+    """Forget old runs and their logs; say what went, or would go."""
+    async with wiring.open_history() as history:
+        pruned = await prune(history, wiring.logs(), keep, dry_run=dry_run)
+    would = "would be forgotten" if dry_run else "were forgotten"
+    counts = (
+        f"{len(pruned.runs)} runs, {len(pruned.attempts)} attempts with their logs, {pruned.evaluations} evaluations"
+    )
+    print(f"{counts} {would}.")  # noqa: T201 - the result is what is asked for
 
 
 def _line(row: RunRow, paint: Paint, *, killed: bool) -> str:

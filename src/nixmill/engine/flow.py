@@ -70,7 +70,7 @@ class Flow:
         self.site = BuildSite(request, doors, self._recorder, self._tell, self._settlement)
         self._intake = Intake(self.site, doors.store, self._settlement, self._tell, rebuild=request.rebuild)
         self._evaluating: asyncio.Task[None] | None = None
-        self._number = 0
+        self.number = 0
         self._base: Base | None = None
         self._cancelled = False
         self._failure: EvaluationFailedError | None = None
@@ -118,9 +118,9 @@ class Flow:
             started_at=self._doors.clock.now(),
         )
         if not self._request.plan_only:
-            self._number = await self._doors.history.start_run(row)
+            self.number = await self._doors.history.start_run(row)
         started = RunStarted(
-            run=self._number,
+            run=self.number,
             project=tree.project,
             commit=tree.commit,
             dirty=tree.dirty,
@@ -137,7 +137,7 @@ class Flow:
         try:
             async with asyncio.TaskGroup() as group:
                 if not self._request.plan_only:
-                    group.create_task(self.site.run(self._number))
+                    group.create_task(self.site.run(self.number))
                 self._evaluating = group.create_task(self._evaluate_both(subject))
                 if self._cancelled:
                     self.cancel()
@@ -175,7 +175,7 @@ class Flow:
     async def _evaluate(self, subject: Subject) -> None:
         """Evaluate the tree that is tested; each group of records is leased, compared and planned as it arrives."""
         asked, key = await self._asked(subject.words, subject.tree)
-        self._settlement.begin(self._number, key)
+        self._settlement.begin(self.number, key)
         intake = self._intake
         async with contextlib.aclosing(self._doors.evaluator.evaluate(asked)) as groups:
             async for records in groups:
@@ -205,10 +205,10 @@ class Flow:
         """Fold everything into a verdict; record it, then tell it."""
         report = self._report.report(seconds=self._seconds(), stop=self._stop())
         verdict, sentence = report.verdict, report.sentence
-        row = RunEndRow(number=self._number, ended_at=self._doors.clock.now(), verdict=verdict, sentence=sentence)
+        row = RunEndRow(number=self.number, ended_at=self._doors.clock.now(), verdict=verdict, sentence=sentence)
         if not self._request.plan_only:
             await self._recorder.write_now(row)
-        self._tell(RunEnded(run=self._number, verdict=verdict, seconds=report.seconds, sentence=sentence))
+        self._tell(RunEnded(run=self.number, verdict=verdict, seconds=report.seconds, sentence=sentence))
         return verdict
 
     def _stop(self) -> Stop | None:
@@ -282,7 +282,7 @@ class Flow:
     ) -> EvaluationRow:
         row = EvaluationRow(
             key=key,
-            run=self._number,
+            run=self.number,
             tree_hash=tree.tree_hash,
             commit=tree.commit,
             seconds=ended.seconds,
