@@ -1,4 +1,7 @@
-"""Draws a terminal's screen as an SVG for the documentation: `tmux capture-pane -e -p | python -m tools.picture OUT TITLE`.
+# ruff: noqa: INP001 - a program, no package
+"""Draws a terminal's screen as an SVG for the documentation.
+
+    tmux capture-pane -e -p | python -m tools.picture OUT TITLE
 
 Fonts are whatever monospace the reader has: the picture loads nothing from anywhere.
 """

@@ -15,9 +15,9 @@ from nixmill.cli.main import run_command_line
 from nixmill.cli.wiring import StoreChoice
 from nixmill.core.doctor import Finding, diagnose
 from nixmill.core.errors import InputError
-from nixmill.core.installation import NixInstallation
+from nixmill.core.installation import NixInstallation, StoreAccess
 from nixmill.core.machine import LOCAL, Machine, MachinesError, parse
-from nixmill.doors import Builder, DoorError, Evaluator, Logs, Source
+from nixmill.doors import Builder, DoorError, Evaluator, Logs, NotAllowedError, Source
 from nixmill.edge.daemon import DaemonBuilder, DaemonSettings, open_store
 from nixmill.edge.daemon.remote import RemoteBuilder
 from nixmill.edge.daemon.settings import install_hook
@@ -59,10 +59,12 @@ class App:
         """Open everything a run needs; what was leased is free again when it closes."""
         importing = asyncio.create_task(asyncio.to_thread(importlib.import_module, "nixmill.edge.database.history"))
         nix = await self.installation()
+        address = self._address(choice)
+        _check_access(nix, address)
         settings = await self._daemon_settings(nix, notice)
         machines = (_this_machine(nix, choice), *_other_machines(nix, choice))
         async with contextlib.AsyncExitStack() as stack:
-            store = await stack.enter_async_context(open_store(choice.store, settings))
+            store = await stack.enter_async_context(open_store(address, settings))
             builders: dict[str, Builder] = {LOCAL: DaemonBuilder(store)}
             for machine in machines[1:]:
                 remote = RemoteBuilder(store, machine.address, settings)
@@ -130,6 +132,13 @@ class App:
         make_directory(self._state)
         return diagnose(await gather(self._environ, self._state / "history.sqlite", try_out_sandbox=thorough))
 
+    def _address(self, choice: StoreChoice) -> str:
+        """Return the address of the run's store: what is asked for, else what NIX_REMOTE says, as for Nix itself."""
+        remote = self._environ.get("NIX_REMOTE", "")
+        if choice.store != "auto" or not remote:
+            return choice.store
+        return remote if remote == "daemon" or remote.startswith(("unix://", "ssh")) else "stdio"
+
     def _evaluator(self, choice: StoreChoice, nix: NixInstallation) -> Evaluator:
         return choose(self._environ, choice.evaluator, nix.program)
 
@@ -142,6 +151,14 @@ class App:
         return DaemonSettings.from_environment(
             self._environ, hook_script=install_hook(self._state), substituters=found.reachable
         )
+
+
+def _check_access(nix: NixInstallation, address: str) -> None:
+    """Refuse at once what would end in many errors: no store that this user may use."""
+    if address == "auto" and nix.access is StoreAccess.NONE:
+        sentence = f"You may not write to the store {nix.store_dir}, and no daemon listens at {nix.daemon_socket}."
+        remedy = "Start the daemon (sudo systemctl start nix-daemon), or name another store: --store ADDRESS"
+        raise NotAllowedError(f"{sentence} {remedy}", door="store", action="open", subject="auto", retryable=False)
 
 
 def _this_machine(nix: NixInstallation, choice: StoreChoice) -> Machine:

@@ -3,13 +3,14 @@
 import json
 import os
 import signal
+import subprocess
 import time
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
 
-from tests.support.program import Project, flake, job
+from tests.support.program import NIXMILL, Project, flake, job
 from tests.support.scratch_store import ScratchStore
 
 
@@ -122,7 +123,7 @@ def test_a_dry_run_says_the_plan_and_builds_nothing(project: Project) -> None:
 
 
 def test_the_first_build_starts_before_evaluation_ends(project: Project) -> None:
-    slow = "builtins.foldl' (a: n: a + builtins.stringLength (builtins.hashString \"sha256\" (toString n))) 0"
+    slow = 'builtins.foldl\' (a: n: a + builtins.stringLength (builtins.hashString "sha256" (toString n))) 0'
     busy = f"builtins.seq ({slow} (builtins.genList (x: x) 3000000))"
     project.commit(release__nix=f"{{ a = {job('a')}; z = {busy} ({job('z')}); }}")
     done = project.nixmill("run", "release.nix", "--jsonl", "--eval-workers", "1")
@@ -305,3 +306,50 @@ def test_init_makes_a_project_that_passes(project: Project) -> None:
     project.commit()
     assert project.nixmill("run").code == 0
     assert project.nixmill("init").code == 2
+
+
+def test_a_user_who_may_not_write_to_the_store_is_told_so_once(project: Project) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("needs root to become somebody else")
+    project.commit(flake__nix=flake(one=job("one")))
+    nobody = ("setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups")
+    state = project.store.root / "var/nix"
+    state.mkdir(parents=True)
+    project.store.root.chmod(0o755)
+    home = project.store.root / "nobody"
+    home.mkdir(mode=0o777)
+    home.chmod(0o777)
+    done = subprocess.run(
+        (*nobody, *NIXMILL, "run", "-E", job("one")),
+        cwd="/",
+        env=project.store.environment | {"HOME": str(home)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 4, done.stderr
+    assert "You may not write to the store" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_full_disk_for_logs_does_not_fail_the_build(project: Project, tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("needs root to mount")
+    project.commit(
+        flake__nix=flake(
+            loud=job("loud", "i=0; while [ $i -lt 3000 ]; do echo $i $RANDOM$i$i; i=$((i+1)); done; echo > $out")
+        )
+    )
+    small = tmp_path / "small"
+    small.mkdir()
+    mount = subprocess.run(("mount", "-t", "tmpfs", "-o", "size=220k", "tmpfs", str(small)), check=False)
+    if mount.returncode:
+        pytest.skip("mounting is not possible here")
+    try:
+        (small / "nixmill/logs").mkdir(parents=True)
+        (small / "filler").write_bytes(b"x" * 150_000)
+        done = project.nixmill("run", XDG_STATE_HOME=str(small))
+    finally:
+        subprocess.run(("umount", str(small)), check=True)
+    assert done.code == 0, done.err
+    assert "Traceback" not in done.err

@@ -230,10 +230,24 @@ def _call(app: App, words: list[str]) -> int:
 def _explain(error: Exception) -> int:
     """Say what happened in a sentence; return the exit code it means."""
     if isinstance(error, ExceptionGroup):
-        return max(_explain(inner) for inner in error.exceptions)
+        return _explain(_most_telling(error))
     sentence, remedy, code = _meaning(error)
     _say(sentence, remedy)
     return code
+
+
+def _most_telling(group: ExceptionGroup[Exception]) -> Exception:
+    """Return the error of a group that people can do something about; what else there is mostly follows from it."""
+    flat: list[Exception] = []
+    todo = [group]
+    while todo:
+        for inner in todo.pop().exceptions:
+            if isinstance(inner, ExceptionGroup):
+                todo.append(inner)
+            else:
+                flat.append(inner)
+    told = (InputError, NotAllowedError, EvaluationFailedError, DoorError)
+    return next((error for kind in told for error in flat if isinstance(error, kind)), flat[0])
 
 
 def _meaning(error: Exception) -> tuple[str, str, int]:

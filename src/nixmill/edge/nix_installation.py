@@ -14,6 +14,7 @@ from typing import Final, TypedDict
 
 from nixmill.core.errors import InputError
 from nixmill.core.installation import NixInstallation, NixSettings, StoreAccess
+from nixmill.core.terminal_text import strip_ansi
 from nixmill.doors import DoorError
 from nixmill.nix.version import NixVersion, NixVersionError, parse_version
 
@@ -75,11 +76,19 @@ def _access(state_dir: Path, socket: Path) -> StoreAccess:
     """Decide as Nix does for `store = auto`."""
     if os.access(state_dir, os.R_OK | os.W_OK):
         return StoreAccess.DIRECT
-    if socket.is_socket():
+    if _is_socket(socket):
         return StoreAccess.DAEMON
     # Root makes what is missing; anyone else would get a store of their own in the home directory.
     missing_for_root = os.geteuid() == 0 and not state_dir.exists()
     return StoreAccess.DIRECT if missing_for_root else StoreAccess.NONE
+
+
+def _is_socket(path: Path) -> bool:
+    """Say whether a socket is there that we may at least see."""
+    try:
+        return path.is_socket()
+    except PermissionError:
+        return False
 
 
 async def _settings(program: str, environment: Mapping[str, str]) -> NixSettings:
@@ -164,6 +173,6 @@ async def output_of(command: list[str], environment: Mapping[str, str], *, with_
             process.kill()
             await process.wait()
     if process.returncode != 0:
-        said = err.decode(errors="replace").strip() or f"exit status {process.returncode}"
+        said = strip_ansi(err.decode(errors="replace")).strip() or f"exit status {process.returncode}"
         raise DoorError(f"`{' '.join(command)}` failed: {said}", **_ASKING, retryable=False)
     return (out + err if with_errors else out).decode(errors="replace")

@@ -28,6 +28,8 @@ class Attempted(msgspec.Struct, frozen=True, kw_only=True):
     kept_directory: str
     lost_inputs: frozenset[StorePath] = frozenset()
     """Inputs that turned out not to be there; they are looked at anew."""
+    log_fault: str = ""
+    """Why the log is not whole; a build does not fail for its log."""
 
 
 class Attempt:
@@ -77,7 +79,7 @@ class Attempt:
         seconds = observer.seconds()
         fixed = self._derivation is not None and self._derivation.fixed_output
         ending = classify(result, Circumstances(fixed_output=fixed, cancelled=cancelled))
-        log = await observer.close()
+        log, log_fault = await _closed(observer)
         row = msgspec.structs.replace(
             self.row,
             seconds=seconds,
@@ -88,8 +90,14 @@ class Attempt:
             output_bytes=output_bytes,
         )
         tail = () if ending.outcome is Outcome.SUCCEEDED else tuple(observer.tail)
-        kept = observer.kept_directory
-        return Attempted(row=row, ending=ending, tail=tail, kept_directory=kept, lost_inputs=self._lost)
+        return Attempted(
+            row=row,
+            ending=ending,
+            tail=tail,
+            kept_directory=observer.kept_directory,
+            lost_inputs=self._lost,
+            log_fault=log_fault,
+        )
 
     async def _do(self, limits: BuildLimits, observer: Observer) -> BuildResult | Trouble:
         builder = self._doors.builders[self._what.machine.address]
@@ -127,6 +135,14 @@ class Attempt:
             return 0
         paths = [path for path in (self._what.node.outputs or {}).values() if path is not None]
         return sum(info.nar_size for info in (await self._doors.store.path_infos(paths)).values())
+
+
+async def _closed(observer: Observer) -> tuple[str, str]:
+    """Close the log; return where it is, and what is wrong with it."""
+    try:
+        return await observer.close(), ""
+    except DoorError as error:
+        return "", str(error)
 
 
 def _worst(results: dict[StorePath, BuildResult]) -> BuildResult:

@@ -143,6 +143,8 @@ class Farm:
         )
         if self._plan.cancelled:
             self._stop_running()
+        if attempted.log_fault:
+            self._tell(Noticed(text=attempted.log_fault))
         self._recorder.put(attempted.row, then=lambda: self._tell(self._ended(what, attempted, delay)))
 
     def _delay_s(self, what: Assignment, attempted: Attempted) -> float | None:

@@ -163,7 +163,7 @@ class _Pipes(asyncio.SubprocessProtocol):
     def abort(self) -> None:
         for number in (0, 1):
             pipe = self._pipe(number)
-            if pipe is not None:
+            if pipe is not None and not pipe.is_closing():
                 cast("asyncio.WriteTransport", pipe).abort() if number == 0 else pipe.close()
 
     async def closed(self) -> None:

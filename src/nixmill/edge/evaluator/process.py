@@ -37,6 +37,8 @@ class Lines:
         os.set_blocking(self._reading, False)
         self._partial: list[bytes] = []
         self._open = True
+        self._full = False
+        """The last read took all that fits into the pipe, so the writer is waiting."""
 
     def started(self) -> None:
         """Close our copy of the writing end."""
@@ -75,10 +77,14 @@ class Lines:
     async def _read(self) -> bytes:
         while self._open:
             try:
-                return os.read(self._reading, PIPE_BYTES)
+                chunk = os.read(self._reading, PIPE_BYTES)
             except BlockingIOError:
                 await _readable(self._reading)
-                await asyncio.sleep(LINGER_S)
+                if not self._full:
+                    await asyncio.sleep(LINGER_S)
+            else:
+                self._full = len(chunk) == PIPE_BYTES
+                return chunk
         return b""
 
 
