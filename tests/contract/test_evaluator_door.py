@@ -35,8 +35,9 @@ def text() -> str:
     jobs = "".join(f"{show_name(name)} = job system;" for name in JOBS)
     return f"""
       let
-        job = system: derivation {{ name = "job-1"; inherit system; builder = "/bin/sh"; outputs = [ "out" "dev" ]; }} // {{
-          meta = {{ description = "d"; maintainers = [ {{ email = "m@x"; }} ]; timeout = 7; maxSilent = 5; }}; }};
+        raw = system: derivation {{ name = "job-1"; inherit system; builder = "/bin/sh"; outputs = [ "out" "dev" ]; }};
+        meta = {{ description = "d"; maintainers = [ {{ email = "m@x"; }} ]; timeout = 7; maxSilent = 5; }};
+        job = system: raw system // {{ inherit meta; }};
         on = system: {{ {jobs} bad = throw "broken"; shut = {{ x = job system; }}; number = 1;
                         inner = {{ recurseForDerivations = true; x = job system; }}; }};
       in {{ x86_64-linux = on "x86_64-linux"; aarch64-linux = on "aarch64-linux"; }}
@@ -76,7 +77,7 @@ class World:
 
 
 def fake_script() -> dict[AttrPath, list[Attribute | EvalError]]:
-    both = {("checks", system): expected(system) for system in SYSTEMS}
+    both: dict[AttrPath, list[Attribute | EvalError]] = {("checks", system): expected(system) for system in SYSTEMS}
     return {("checks",): [record for records in both.values() for record in records], **both}
 
 

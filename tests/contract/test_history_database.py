@@ -3,6 +3,7 @@
 # ruff: noqa: ASYNC240 - a test may wait for the disk
 
 import asyncio
+import contextlib
 import os
 import re
 import resource
@@ -53,8 +54,13 @@ def _schema(connection: sqlite3.Connection) -> set[str]:
 async def test_the_sum_of_the_migrations_is_the_tables(file: Path, tmp_path: Path) -> None:
     async with open_history(file):
         pass
-    with sqlite3.connect(file) as migrated, sqlite3.connect(tmp_path / "direct") as direct:
-        tables.metadata.create_all(create_engine(f"sqlite:///{tmp_path}/direct"))
+    engine = create_engine(f"sqlite:///{tmp_path}/direct")
+    tables.metadata.create_all(engine)
+    engine.dispose()
+    with (
+        contextlib.closing(sqlite3.connect(file)) as migrated,
+        contextlib.closing(sqlite3.connect(tmp_path / "direct")) as direct,
+    ):
         assert _schema(migrated) == _schema(direct)
         assert migrated.execute("SELECT version_num FROM nm_schema").fetchall() == [(migrate.HEAD,)]
     migrated.close()

@@ -13,7 +13,7 @@ from nixmill.nix.attr_path import AttrPath, show
 
 
 class FakeEvaluator:
-    """Answers each target's attribute with the records scripted for it; an attribute that is not scripted is unknown."""
+    """Answers each target's attribute with the records scripted for it; others are unknown."""
 
     def __init__(self, script: Mapping[AttrPath, Sequence[EvalRecord]]) -> None:
         self.script = script

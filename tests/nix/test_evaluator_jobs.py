@@ -136,7 +136,7 @@ async def test_an_error_of_the_target_itself_is_told_as_our_own_would(stand_in: 
 
 
 async def test_what_it_writes_aside_is_kept(stand_in: StandIn, made: Project) -> None:
-    build = '@nix {"action":"start","id":3,"type":105,"level":3,"text":"building","fields":["%s","",1,1]}' % DRV
+    build = f'@nix {{"action":"start","id":3,"type":105,"level":3,"text":"building","fields":["{DRV}","",1,1]}}'
     stop = '@nix {"action":"stop","id":3}'
     trace = '@nix {"action":"msg","level":0,"msg":"trace: hello"}'
     stand_in.says([job("t0", "a")], errors=f"{trace}\n{build}\n{stop}\n{trace}\nerror: told again for people\n")

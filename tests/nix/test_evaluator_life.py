@@ -21,7 +21,10 @@ let
 in toString sum
 """
 MANY = f"""
-let {JOB} many = n: builtins.listToAttrs (builtins.genList (i: {{ name = "j${{toString i}}"; value = job "j${{toString i}}"; }}) n);
+let
+  {JOB}
+  many = n: builtins.listToAttrs (builtins.genList one n);
+  one = i: {{ name = "j${{toString i}}"; value = job "j${{toString i}}"; }};
 in many
 """
 LIMITS = EvaluationLimits(workers=2, time_s=100)
@@ -46,7 +49,7 @@ both = pytest.mark.parametrize("make", [as_expression, as_flake])
 
 async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(20):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - other processes set no event
             await asyncio.sleep(0.01)
 
 
@@ -120,6 +123,10 @@ async def test_derivations_outlive_a_collection_until_more_is_asked_for(
     assert not any(path.exists() for path in seen)
 
 
+def derivations_in(store: ScratchStore) -> int:
+    return sum(1 for _ in Path(store.store_dir).glob("*.drv"))
+
+
 @both
 async def test_a_consumer_that_stops_makes_the_workers_wait(
     fresh_store: ScratchStore, tmp_path: Path, make: Make
@@ -133,7 +140,7 @@ async def test_a_consumer_that_stops_makes_the_workers_wait(
         while not any(isinstance(record, Attribute) for record in first):
             first = await anext(groups)
         before = -1
-        while (made := sum(1 for _ in Path(fresh_store.store_dir).glob("*.drv"))) != before:
+        while (made := derivations_in(fresh_store)) != before:
             before = made
             await asyncio.sleep(0.5)
         assert made < 2500

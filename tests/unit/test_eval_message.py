@@ -5,7 +5,8 @@ from nixmill.edge.evaluator import faults
 from nixmill.nix import eval_message
 
 OLD = (
-    "\x1b[31;1merror:\x1b[0m one\n       two\n\n       \x1b[34;1mat \x1b[35;1m/src/pkgs/a.nix:2:13\x1b[0m:\n\n"
+    "\x1b[31;1merror:\x1b[0m one\n       two\n\n"
+    "       \x1b[34;1mat \x1b[35;1m/src/pkgs/a.nix:2:13\x1b[0m:\n\n"
     "            1| {\n            2|   a = b;\n             |       \x1b[31;1m^\x1b[0m\n\n"
     "       … while evaluating the attribute 'a'\n\n       at /src/default.nix:1:1:\n\n            1| x\n             | ^"
 )
@@ -17,7 +18,7 @@ OLD_WITHOUT_PLACE = (
 NEW = (
     "\x1b[31;1merror:\x1b[0m\n       … while calling the 'foldl'' builtin\n         at «string»:1:1:\n            1| x\n"
     "             | ^\n\n       … while calling the 'throw' builtin\n"
-    '         at /tmp/t/default.nix:1:52:\n            1| { a = throw "x"; }\n             |       ^\n\n'
+    '         at /here/t/default.nix:1:52:\n            1| { a = throw "x"; }\n             |       ^\n\n'
     "       (stack trace truncated; use '--show-trace' to show the full, detailed trace)\n\n"
     "       error: hm\n       ho"
 )
@@ -55,7 +56,7 @@ def test_the_new_layout_puts_the_innermost_frame_first() -> None:
         "while calling the 'throw' builtin",
         "while calling the 'foldl'' builtin",
     ]
-    assert faults.position(parsed, "/tmp/t/") == "default.nix:1:52"
+    assert faults.position(parsed, "/here/t/") == "default.nix:1:52"
     assert faults.classify(parsed) is EvalFault.THROW
 
 

@@ -63,7 +63,10 @@ def test_the_kind_of_a_flake_target(attr: tuple[str, ...], kind: str) -> None:
 
 def decode(bits: list[int]) -> str:
     """As `pure.nix` does it."""
-    number = lambda at, width: sum(1 << (width - 1 - i) for i in range(width) if at + i in bits)  # noqa: E731
+
+    def number(at: int, width: int) -> int:
+        return sum(1 << (width - 1 - i) for i in range(width) if at + i in bits)
+
     return "".join(ALPHABET[number(16 + 4 * i, 4)] for i in range(number(0, 16)))
 
 

@@ -91,7 +91,7 @@ async def test_attributes_that_share_a_derivation_cost_one_build() -> None:
     assert set(world.settled()) == {"a", "b"}
 
 
-async def test_the_second_run_of_the_same_tree_evaluates_no_base_twice_and_builds_nothing() -> None:
+async def test_the_second_run_of_the_same_tree_evaluates_nothing_and_builds_nothing() -> None:
     world = World()
     old = world.store.derivation("lib", seed="1")
     new = world.store.derivation("lib", seed="2")
@@ -103,8 +103,10 @@ async def test_the_second_run_of_the_same_tree_evaluates_no_base_twice_and_build
     world.builder.attempts.clear()
     assert await world.check() is Verdict.GOOD
     assert [event.reused for event in world.told(BaseCompared) if isinstance(event, BaseCompared)] == [True]
-    assert len(world.evaluator.asked) == 1
+    assert world.evaluator.asked == []
     assert world.builder.attempts == []
+    assert await world.check(evaluate_again=True) is Verdict.GOOD
+    assert len(world.evaluator.asked) == 1
 
 
 async def test_changes_against_the_base_are_told_and_nothing_removed_is_lost() -> None:
@@ -304,3 +306,37 @@ async def test_a_base_that_was_evaluated_with_other_settings_is_not_taken_for_th
     assert [event.reused for event in world.told(BaseCompared) if isinstance(event, BaseCompared)] == [False]
     assert await world.check() is Verdict.GOOD
     assert [event.reused for event in world.told(BaseCompared) if isinstance(event, BaseCompared)] == [True]
+
+
+async def test_a_known_evaluation_is_made_anew_where_a_derivation_is_gone_or_chance_had_a_part_in_it() -> None:
+    world = World()
+    drv = world.store.derivation("lib")
+    killed = EvalError(path=("checks", "big"), fault=EvalFault.OUT_OF_MEMORY, message="too big")
+    world.commit([world.attribute("lib", drv), killed])
+    for _ in range(2):
+        assert await world.check() is Verdict.EVALUATION_FAILED
+    assert len(world.evaluator.asked) == 2
+    world.commit([world.attribute("lib", drv)])
+    assert await world.check() is Verdict.GOOD
+    del world.store.contents[drv]
+    assert await world.check() is Verdict.GOOD
+    assert len(world.evaluator.asked) == 4
+
+
+async def test_a_known_evaluation_tells_the_same_attributes_and_errors() -> None:
+    world = World()
+    drv = world.store.derivation("lib")
+    error = EvalError(path=("checks", "bad"), fault=EvalFault.THROW, message="no")
+    world.commit([world.attribute("lib", drv), error])
+    assert await world.check() is Verdict.EVALUATION_FAILED
+    first = (
+        world.settled().keys(),
+        [event.error for event in world.told(AttributeErred) if isinstance(event, AttributeErred)],
+    )
+    assert await world.check() is Verdict.EVALUATION_FAILED
+    again = (
+        world.settled().keys(),
+        [event.error for event in world.told(AttributeErred) if isinstance(event, AttributeErred)],
+    )
+    assert first == again
+    assert len(world.evaluator.asked) == 1

@@ -131,6 +131,8 @@ class Evaluate:
     "Seconds the whole evaluation may take."
     allow_import_from_derivation: Annotated[bool, Parameter(name=["--allow-ifd"])] = False
     "Let evaluation build what it imports; shown and timed."
+    evaluate_again: bool = False
+    "Evaluate even what was evaluated before."
     evaluator: Literal["auto", "own", "nix-eval-jobs"] = "auto"
     "auto, own or nix-eval-jobs."
     show_trace: bool = False

@@ -2,12 +2,14 @@
 
 import hashlib
 from collections.abc import Iterable
+from typing import Final
 
 import msgspec
 
 from nixmill.core.evaluation import (
     Attribute,
     EvalError,
+    EvalFault,
     EvaluationRequest,
     ExpressionTarget,
     FileTarget,
@@ -67,6 +69,18 @@ class EvaluationRow(msgspec.Struct, frozen=True, kw_only=True):
 
     Only read, never recorded: they come from `AttributeRow`s.
     """
+
+
+_BY_CHANCE: Final = frozenset({EvalFault.TIMEOUT, EvalFault.OUT_OF_MEMORY, EvalFault.KILLED, EvalFault.STACK_OVERFLOW})
+"""Faults that another try, or another machine, may not have."""
+
+
+def reusable(row: EvaluationRow, commit: str) -> bool:
+    """Say whether a recorded evaluation may stand for evaluating the same tree again.
+
+    Not for another commit with the same tree (a flake can see its revision), nor where chance had a part in it.
+    """
+    return row.commit == commit and not any(error.fault in _BY_CHANCE for error in row.errors)
 
 
 class AttributeRow(msgspec.Struct, frozen=True, kw_only=True):

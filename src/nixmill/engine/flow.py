@@ -7,17 +7,18 @@ made in `nixmill.core`, everything outside is behind `nixmill.doors`.
 import asyncio
 import contextlib
 import os
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from nixmill.core.diff import ALWAYS_CHANGING_MIN, Base, always_changing
 from nixmill.core.evaluation import (
     Attribute,
     EvalError,
+    EvalRecord,
     EvaluationEnded,
     EvaluationFailedError,
     EvaluationRequest,
 )
-from nixmill.core.history import EvaluationRow, RunEndRow, RunRow, evaluation_key
+from nixmill.core.history import EvaluationRow, RunEndRow, RunRow, evaluation_key, reusable
 from nixmill.core.plan_view import PlanView
 from nixmill.core.report import ReportBuilder, RunReport, Stop
 from nixmill.core.run_event import (
@@ -45,6 +46,9 @@ from nixmill.engine.request import RunDoors, RunRequest, Tell
 from nixmill.engine.settlement import Settlement
 from nixmill.nix.attr_path import AttrPath, show
 from nixmill.nix.store_path import StorePath
+
+KNOWN_GROUP: Final = 1000
+"""Records of a known evaluation are taken in groups of this size, so that the first build starts soon."""
 
 
 class Subject(NamedTuple):
@@ -177,15 +181,34 @@ class Flow:
         asked, key = await self._asked(subject.words, subject.tree)
         self._settlement.begin(self.number, key)
         intake = self._intake
-        async with contextlib.aclosing(self._doors.evaluator.evaluate(asked)) as groups:
-            async for records in groups:
-                await intake.take(records)
-                await self._tell_plan(complete=False)
+        if not await self._take_known(key, subject.tree):
+            async with contextlib.aclosing(self._doors.evaluator.evaluate(asked)) as groups:
+                async for records in groups:
+                    await intake.take(records)
+                    await self._tell_plan(complete=False)
+            if intake.ended is not None:
+                attributes = tuple(intake.attributes.values())
+                self._record_evaluation(key, subject.tree, attributes, tuple(intake.errors), intake.ended)
         if intake.ended is not None:
-            attributes = tuple(intake.attributes.values())
-            self._record_evaluation(key, subject.tree, attributes, tuple(intake.errors), intake.ended)
-            told = EvaluationTold(ended=intake.ended, attributes=len(attributes), errors=len(intake.errors))
-            self._tell(told)
+            counts = len(intake.attributes), len(intake.errors)
+            self._tell(EvaluationTold(ended=intake.ended, attributes=counts[0], errors=counts[1]))
+
+    async def _take_known(self, key: str, tree: Tree) -> bool:
+        """Take in the records of an earlier evaluation of this very tree; say whether there were any to rely on."""
+        row = None if self._request.evaluate_again else await self._doors.history.evaluation(key)
+        if row is None or not reusable(row, tree.commit):
+            return False
+        wanted = {attribute.drv_path for attribute in row.attributes}
+        if wanted and await self._doors.store.hold(wanted) != wanted:
+            return False
+        self._notice(f"This tree was evaluated in run {row.run}; its records are used again (not: --evaluate-again).")
+        records: tuple[EvalRecord, ...] = (*row.attributes, *row.errors)
+        for start in range(0, len(records), KNOWN_GROUP):
+            await self._intake.take(records[start : start + KNOWN_GROUP])
+        self._intake.ended = EvaluationEnded(
+            seconds=0.0, first_record_s=0.0, peak_bytes=0, workers=0, evaluator=f"run {row.run}"
+        )
+        return True
 
     async def _evaluate_base(self, base: Tree, words: tuple[Word, ...]) -> None:
         """Evaluate the base for comparison only; a base that does not evaluate is a notice, not a failure."""

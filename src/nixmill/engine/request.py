@@ -30,6 +30,8 @@ class RunRequest(msgspec.Struct, frozen=True, kw_only=True):
     rebuild: bool = False
     """Build also what equals a base that is known good ("run anyway")."""
     plan_only: bool = False
+    evaluate_again: bool = False
+    """Evaluate even a tree whose evaluation is known."""
     fail_fast: bool = False
     retry: RetryPolicy = RetryPolicy()
     settings: EvaluationSettings = EvaluationSettings()
