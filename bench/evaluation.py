@@ -1,8 +1,8 @@
 """Evaluating generated projects, against `nix-instantiate` and, where it is installed, `nix-eval-jobs`.
 
 Promise (a), each a ratio within one round: our own evaluator takes no longer than RATIOS says, as a multiple of one
-`nix-instantiate` of the same derivations; its first record comes within FIRST_SHARE of the whole; where nix-eval-jobs is
-installed, ours takes at most RATIO_JOBS times as long at equal workers.
+`nix-instantiate` of the same derivations; its first record comes within FIRST_SHARE of the whole; where nix-eval-jobs
+is installed, ours takes at most RATIO_JOBS times as long at equal workers.
 
     python -m bench.evaluation [--quick] [--sizes 1000 10000 50000] [--rounds 3] [--json FILE]
 
@@ -135,8 +135,7 @@ def _round(project: Path, size: int) -> list[Figure]:
         with _store() as store:
             if target is flake:
                 _fetch(store, flake)
-            for state in STATES:
-                found.append(asyncio.run(_evaluate(f"{way}, {state}", make(store), target, workers, size)))
+            found += [asyncio.run(_evaluate(f"{way}, {s}", make(store), target, workers, size)) for s in STATES]
     return found
 
 

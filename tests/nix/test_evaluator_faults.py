@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from nixmill.core.evaluation import EvalFault, EvaluationLimits, Target
+from nixmill.core.evaluation import EvalError, EvalFault, EvaluationLimits, EvaluationSettings, Target
 from nixmill.edge.evaluator import OwnEvaluator
+from nixmill.nix.attr_path import AttrPath
 from tests.support.eval_project import JOB, Project, bad, collect, ended, good, project, request
 from tests.support.processes import cpu_seconds, evaluating
 from tests.support.scratch_store import ScratchStore
@@ -70,12 +71,22 @@ async def test_positions_are_relative_to_the_tree(store: ScratchStore, tmp_path:
     made = faulty(tmp_path)
     target: Target = made.file("jobs.nix") if mode == "file" else made.flake("checks")
 
-    errors = bad(await collect(OwnEvaluator(store.environment), request(target)))
+    evaluator = OwnEvaluator(store.environment)
 
-    positions = {path[-1]: error.position.split(":")[:2] for path, error in errors.items()}
+    short = bad(await collect(evaluator, request(target)))
+    long = bad(await collect(evaluator, request(target, settings=EvaluationSettings(show_trace=True))))
+
     line = {name: str(2 + i) for i, name in enumerate(FAULTS)}
+    for name in ("asserts", "recurses", "adds", "selects"):
+        assert at(short, name) == ["jobs.nix", line[name]]
     for name in ("throws", "aborts", "asserts", "recurses", "imports", "adds", "selects"):
-        assert positions[name] == ["jobs.nix", line[name]]
+        assert at(long, name) == ["jobs.nix", line[name]]
+
+
+def at(errors: dict[AttrPath, EvalError], name: str) -> list[str]:
+    """Return file and line of the error of the attribute that is called `name`."""
+    [position] = [error.position for path, error in errors.items() if path[-1] == name]
+    return position.split(":")[:2]
 
 
 async def test_an_attribute_that_needs_too_much_memory_names_its_peak(store: ScratchStore, tmp_path: Path) -> None:
@@ -123,6 +134,42 @@ async def test_an_attribute_that_takes_too_long_is_stopped_and_the_rest_goes_on(
     assert {path[-1] for path in good(records)} == {"a", "z"}
     [error] = bad(records).values()
     assert (error.path[-1], error.fault) == ("slow", EvalFault.TIMEOUT)
+
+
+@pytest.mark.parametrize("mode", ["file", "flake"])
+async def test_what_waits_behind_a_slow_attribute_is_walked_by_others(
+    store: ScratchStore, tmp_path: Path, mode: str
+) -> None:
+    slow = "".join(f'  a{n} = job "a{n}" // {{ drvPath = {SLOW}; }};\n' for n in range(3))
+    quick = "".join(f'  z{n} = job "z{n}";\n' for n in range(40))
+    flake = "{ outputs = _: { hydraJobs = import ./default.nix; }; }"
+    made = project(tmp_path, {"default.nix": f"let {JOB} in {{ {slow} {quick} }}", "flake.nix": flake})
+    target: Target = made.file() if mode == "file" else made.flake("hydraJobs")
+    limits = EvaluationLimits(workers=4, time_s=100, attribute_time_s=6)
+
+    records = await collect(OwnEvaluator(store.environment), request(target, limits=limits))
+
+    assert len(good(records)) == 40
+    assert {error.fault for error in bad(records).values()} == {EvalFault.TIMEOUT}
+    assert len(bad(records)) == 3
+    assert ended(records).seconds < 15
+
+
+@pytest.mark.parametrize("mode", ["file", "flake"])
+async def test_a_worker_that_comes_to_what_others_walk_leaves_it_to_them(
+    store: ScratchStore, tmp_path: Path, mode: str
+) -> None:
+    second = SLOW.replace("100000", "5000")
+    slow = f'  a = job "a${{{second}}}";\n  b = job "b";  z = job "z${{{second}}}";'
+    quick = "".join(f'  m{n:02} = job "m{n:02}";\n' for n in range(40))
+    flake = "{ outputs = _: { hydraJobs = import ./default.nix; }; }"
+    made = project(tmp_path, {"default.nix": f"let {JOB} in {{ {slow} {quick} }}", "flake.nix": flake})
+    target: Target = made.file() if mode == "file" else made.flake("hydraJobs")
+
+    records = await collect(OwnEvaluator(store.environment), request(target, limits=EvaluationLimits(workers=3)))
+
+    assert len(good(records)) == 43
+    assert not bad(records)
 
 
 @pytest.mark.parametrize("mode", ["file", "flake"])

@@ -90,7 +90,8 @@ async def test_cancelling_ends_all_processes_and_leaves_no_files(
     target = make(f"{{ z = {ENDLESS}; }}", tmp_path / "tree")
     evaluator = OwnEvaluator(fresh_store.environment)
     task = asyncio.create_task(collect(evaluator, request(target, limits=LIMITS)))
-    await until(lambda: bool(evaluating(fresh_store)))
+    await until(lambda: bool(evaluating(fresh_store)) or task.done())
+    assert not task.done(), task.exception()
 
     task.cancel()
     with pytest.raises(asyncio.CancelledError):

@@ -111,7 +111,8 @@ FLAKE = f"""
   legacyPackages.x86_64-linux = {{ l = job "l"; shut = {{ x = throw "no"; }}; }};
   devShells.x86_64-linux.default = job "shell";
   hydraJobs = {{
-    tests.x86_64-linux = job "t"; tests.aarch64-linux = on "aarch64-linux" "t"; plain = job "plain"; shut.x = throw "no";
+    tests.x86_64-linux = job "t"; tests.aarch64-linux = on "aarch64-linux" "t";
+    plain = job "plain"; shut.x = throw "no";
   }};
   lib.x = throw "no"; overlays.default = throw "no";
 }}; }}
@@ -185,7 +186,8 @@ async def test_what_is_known_of_a_job(evaluator: OwnEvaluator, tmp_path: Path) -
     text = """
     let d = derivation { name = "n-1"; system = "x86_64-linux"; builder = "/bin/sh"; outputs = [ "out" "dev" ]; };
     in {
-      full = d // { meta = { description = "words \\"é\\""; maintainers = [ { email = "a@b"; } { name = "N"; } "s" { } ];
+      full = d // { meta = { description = "words \\"é\\"";
+                             maintainers = [ { email = "a@b"; } { name = "N"; } "s" { } ];
                              timeout = 60; maxSilent = 30; }; };
       odd = d // { meta = { description = 1; maintainers = null; timeout = "x"; }; };
       worse = d // { meta = throw "meta is broken"; };

@@ -8,7 +8,8 @@ OLD = (
     "\x1b[31;1merror:\x1b[0m one\n       two\n\n"
     "       \x1b[34;1mat \x1b[35;1m/src/pkgs/a.nix:2:13\x1b[0m:\n\n"
     "            1| {\n            2|   a = b;\n             |       \x1b[31;1m^\x1b[0m\n\n"
-    "       … while evaluating the attribute 'a'\n\n       at /src/default.nix:1:1:\n\n            1| x\n             | ^"
+    "       … while evaluating the attribute 'a'\n\n       at /src/default.nix:1:1:\n\n            1| x\n"
+    "             | ^"
 )
 OLD_WITHOUT_PLACE = (
     "error (ignored): error: hm\n\n       … while foo\n\n"
@@ -16,7 +17,8 @@ OLD_WITHOUT_PLACE = (
     "       at /nix/store/4d93wjbyzwziijjac7izcwkakp5rsk00-source/nixmill-pure.nix:2:154:\n\n            1| x"
 )
 NEW = (
-    "\x1b[31;1merror:\x1b[0m\n       … while calling the 'foldl'' builtin\n         at «string»:1:1:\n            1| x\n"
+    "\x1b[31;1merror:\x1b[0m\n"
+    "       … while calling the 'foldl'' builtin\n         at «string»:1:1:\n            1| x\n"
     "             | ^\n\n       … while calling the 'throw' builtin\n"
     '         at /here/t/default.nix:1:52:\n            1| { a = throw "x"; }\n             |       ^\n\n'
     "       (stack trace truncated; use '--show-trace' to show the full, detailed trace)\n\n"

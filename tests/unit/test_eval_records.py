@@ -125,7 +125,7 @@ def test_a_large_set_is_queued_and_a_small_one_expected_at_once() -> None:
     talk = Talk()
     talk.hear(Said("b", "0"), Said("r", "0"), Said("s", json.dumps([f"n{i}" for i in range(9)])))
     assert talk.frontier.available == 9
-    with pytest.raises(ValueError, match="finished"):
+    with pytest.raises(ValueError, match="nothing more"):
         talk.hear(Said("b", "0.0"))
 
 

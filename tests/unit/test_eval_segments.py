@@ -3,7 +3,7 @@
 import pytest
 from hypothesis import given, strategies
 
-from nixmill.edge.evaluator.segments import Batch, Frontier, Node, Pace
+from nixmill.edge.evaluator.segments import Batch, Frontier, Node, OverrunError, Pace
 
 
 def names(count: int) -> list[str]:
@@ -75,8 +75,36 @@ def test_an_item_out_of_turn_is_refused() -> None:
         batch.begin("1")
     batch.begin("0")
     frontier.give_back(batch)
-    with pytest.raises(ValueError, match="finished"):
+    with pytest.raises(ValueError, match="instead of nothing more"):
         Batch(left=type(batch.left)()).begin("0")
+
+
+@given(count=strategies.integers(2, 60), begun=strategies.integers(0, 20), rounds=strategies.integers(1, 4))
+def test_a_robbed_batch_and_what_was_taken_from_it_are_the_whole(count: int, begun: int, rounds: int) -> None:
+    frontier = Frontier(tuple((str(i),) for i in range(count)))
+    batch = frontier.take(999, 1)
+    assert batch is not None
+    found = [batch.begin(str(i))[1] for i in range(min(begun, count))]
+    taken = [frontier.rob(batch) for _ in range(rounds) if len(batch)]
+
+    left = [i for part in (batch, *reversed(taken)) for s in part.left for i in range(s.start, s.stop)]
+
+    assert found + left == list(range(count))
+    for part in (batch, *taken):
+        frontier.give_back(part)
+    assert len(walk_all(frontier)) == len(left)
+    assert frontier.finished
+
+
+def test_a_worker_that_comes_to_what_was_taken_from_it_has_overrun() -> None:
+    frontier = Frontier((("a",), ("b",), ("c",)))
+    batch = frontier.take(3, 1)
+    assert batch is not None
+    batch.begin("0")
+    assert frontier.rob(batch).command() == [([], 2, 3)]
+    batch.begin("1")
+    with pytest.raises(OverrunError):
+        batch.begin("2")
 
 
 def test_an_item_tried_again_is_alone_and_comes_first() -> None:

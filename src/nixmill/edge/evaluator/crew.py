@@ -13,14 +13,17 @@ from typing import Final
 
 from nixmill.core.evaluation import EvalError, EvalFault, EvalRecord, EvaluationLimits
 from nixmill.edge.evaluator import complaints
+from nixmill.edge.evaluator.governor import Governor
 from nixmill.edge.evaluator.log_lines import LogEvent, Said, Stray
 from nixmill.edge.evaluator.records import Context, Item, Reader
-from nixmill.edge.evaluator.segments import Batch, Frontier, Pace
+from nixmill.edge.evaluator.segments import Batch, Frontier, OverrunError, Pace
 from nixmill.edge.evaluator.worker import Worker
 from nixmill.nix import eval_message
 from nixmill.nix.attr_path import show
 
 WATCH_SECONDS: Final = 0.05
+STUCK_SECONDS: Final = 0.5
+"""A worker that is at one item for so long may lose the rest of its batch to one that is idle."""
 RETIRE_SHARE: Final = 0.75
 """A worker that has come so near its memory limit is replaced after its batch."""
 LOSSES_MAX: Final = 3
@@ -36,15 +39,17 @@ class Hand:
         self.worker: Worker | None = None
         self.reader: Reader | None = None
         self.pace = Pace()
+        self.batch: Batch | None = None
+        """What it was asked to walk, while it does."""
         self.records: list[EvalRecord] = []
         self.strays: list[str] = []
         self.verdict: EvalFault | None = None
         """Why we end the process."""
         self.began = 0.0
         """When the item at hand was begun, moved on by the time its reader was not listening."""
-        self.busy = False
-        """A batch was sent and is not done."""
         self.losses = 0
+        self.awake_s = 0.0
+        """What `EvalProcess.awake_s` said last."""
         self.parcels = 0
         self._consumed = asyncio.Event()
         self._consumed.set()
@@ -83,9 +88,13 @@ class Crew:
         frontier: Frontier,
         context: Context,
         limits: EvaluationLimits,
+        governed: bool,
         deliver: Callable[[Parcel], Awaitable[None]],
     ) -> None:
-        """Start workers by `start`, hand parcels of records to `deliver`, which waits while the consumer is behind."""
+        """Start workers by `start`, hand parcels of records to `deliver`, which waits while the consumer is behind.
+
+        `governed` crews let workers rest that keep each other asleep; not where they sleep for good reason.
+        """
         self._start = start
         self._frontier = frontier
         self._context = context
@@ -93,6 +102,10 @@ class Crew:
         self._deliver = deliver
         self._hands = [Hand() for _ in range(max(1, limits.workers))]
         self._changed = asyncio.Condition()
+        self._governor = Governor(len(self._hands), time.monotonic())
+        self._governed = governed
+        if not governed:
+            self._governor.allowed = len(self._hands)
         self.peak_bytes = 0
         self.started = 0
         """How many of the crew ever had a process."""
@@ -130,11 +143,19 @@ class Crew:
     async def _next(self, hand: Hand) -> Batch | None:
         async with self._changed:
             while not self._frontier.finished:
-                batch = self._frontier.take(hand.pace.size, len(self._hands))
+                batch = self._batch_for(hand)
                 if batch is not None:
                     return batch
                 await self._changed.wait()
         return None
+
+    def _batch_for(self, hand: Hand) -> Batch | None:
+        if self._hands.index(hand) >= self._governor.allowed:
+            return None
+        if self._frontier.available:
+            return self._frontier.take(hand.pace.size, len(self._hands))
+        stuck = max(self._hands, key=_stuck_with)
+        return self._frontier.rob(stuck.batch) if stuck.batch is not None and _stuck_with(stuck) else None
 
     async def _walk(self, hand: Hand, batch: Batch) -> None:
         if batch.alone:
@@ -147,17 +168,21 @@ class Crew:
         except EOFError:
             await self._lost(hand, batch)
             return
+        except OverrunError:
+            await self._flush(hand)
+            await self._retire(hand)
+            return
         finally:
-            hand.busy = False
+            hand.batch = None
         hand.losses = 0
-        hand.pace.learn(count, time.monotonic() - began)
+        hand.pace.learn(count - len(batch), time.monotonic() - began)
         await self._after(hand, batch)
 
     def _send(self, hand: Hand, batch: Batch) -> None:
         assert hand.worker is not None and hand.reader is not None  # noqa: S101, PT018 - `_ready` has seen to it
         hand.reader.expect(batch)
         hand.worker.send(batch)
-        hand.began, hand.busy = time.monotonic(), True
+        hand.began, hand.batch = time.monotonic(), batch
 
     async def _ready(self, hand: Hand) -> None:
         if hand.worker is not None:
@@ -280,6 +305,7 @@ class Crew:
         try:
             while True:
                 await asyncio.sleep(WATCH_SECONDS)
+                await self._govern()
                 for hand in self._hands:
                     fault = self._transgression(hand)
                     if fault is not None and hand.worker is not None:
@@ -289,8 +315,17 @@ class Crew:
             for task in ending:
                 task.cancel()
 
+    async def _govern(self) -> None:
+        allowed = self._governor.allowed
+        busy = [hand for hand in self._hands if hand.batch is not None]
+        if self._governed:
+            self._governor.saw(time.monotonic(), sum(map(_awake_since, busy)), len(busy))
+        if self._governor.allowed > allowed or any(map(_stuck_with, busy)):
+            async with self._changed:
+                self._changed.notify_all()
+
     def _transgression(self, hand: Hand) -> EvalFault | None:
-        if hand.worker is None or not hand.busy or hand.verdict is not None:
+        if hand.worker is None or hand.batch is None or hand.verdict is not None:
             return None
         used = hand.worker.process.memory_bytes()
         self.peak_bytes = max(self.peak_bytes, hand.worker.process.peak_bytes)
@@ -301,11 +336,27 @@ class Crew:
         return None
 
 
+def _stuck_with(hand: Hand) -> int:
+    """Return how many items wait behind one that takes long."""
+    if hand.batch is None or time.monotonic() - hand.began < STUCK_SECONDS:
+        return 0
+    return len(hand.batch)
+
+
+def _awake_since(hand: Hand) -> float:
+    """Return for how long a worker was awake since this was asked last; always, where that cannot be known."""
+    now = hand.worker.process.awake_s() if hand.worker is not None else None
+    if now is None:
+        return WATCH_SECONDS
+    before, hand.awake_s = hand.awake_s, now
+    return now - before if 0 < before <= now else 0.0
+
+
 async def _end(hand: Hand, worker: Worker) -> None:
     """Stop a process at once, but end it only when nothing it made is needed any more."""
     process = worker.process
     process.signal(signal.SIGSTOP)
-    while hand.parcels or (hand.busy and not process.errors.quiet()):  # noqa: ASYNC110 - a pipe sets no event
+    while hand.parcels or (hand.batch is not None and not process.errors.quiet()):  # noqa: ASYNC110 - a pipe sets no event
         await asyncio.sleep(WATCH_SECONDS / 5)
     process.signal(signal.SIGKILL)
 

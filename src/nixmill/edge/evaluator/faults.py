@@ -16,7 +16,7 @@ _PATTERNS: Final[tuple[tuple[EvalFault, re.Pattern[str]], ...]] = tuple(
     (fault, re.compile(pattern, re.DOTALL))
     for fault, pattern in (
         (EvalFault.ABORT, r"evaluation aborted with the following error message"),
-        (EvalFault.ASSERTION, r"assertion '.*' failed|assertion failed"),
+        (EvalFault.ASSERTION, r"assertion '.*' failed|assertion failed|(a|an|list) .* is not equal to (a|an|list) "),
         (EvalFault.STACK_OVERFLOW, r"stack overflow|max-call-depth exceeded"),
         (EvalFault.INFINITE_RECURSION, r"infinite recursion"),
         (EvalFault.MISSING_ATTRIBUTE, r"attribute '.*' missing|attribute '.*' in selection path '.*' not found"),

@@ -41,9 +41,11 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
         }
         readable = ["-I", f"nixmill-tree={tree_path}"] if tree_path else []
         given = [word for name, value in wanted.items() for word in ("--option", name, value)]
-        # Without the trace a `throw` has no position.
-        common = ["--log-format", "internal-json", "--show-trace"]
-        return ["--extra-experimental-features", "nix-command flakes", *common, *given, *readable]
+        # Not for everyone, though without it a `throw` has no position: Nix reads the source again for each frame of
+        # each error, 2.8 byte by byte (30 to 100 ms an error here).
+        trace = ["--show-trace"] if settings.show_trace else []
+        common = ["--extra-experimental-features", "nix-command flakes", "--log-format", "internal-json"]
+        return [*common, *trace, *given, *readable]
 
     def repl(self, settings: EvaluationSettings, tree_path: str) -> list[str]:
         """Return the command line of a worker that is driven over stdin."""

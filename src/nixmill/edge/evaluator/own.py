@@ -63,6 +63,7 @@ class OwnEvaluator:
             frontier=Frontier(tuple(target.attr for target in group.targets)),
             context=Context(tree_path=group.tree_path, show_trace=request.settings.show_trace),
             limits=request.limits,
+            governed=not request.settings.allow_import_from_derivation,
             deliver=parcels.put,
         )
         walk = asyncio.create_task(_walk(crew, parcels))

@@ -29,8 +29,9 @@ LINGER_S: Final = 0.003
 class Lines:
     """The reading end of a pipe, line by line."""
 
-    def __init__(self) -> None:
-        """Make a pipe; hand `writing` to a process and then call `started`."""
+    def __init__(self, linger_s: float) -> None:
+        """Make a pipe; hand `writing` to a process and then call `started`. Output gathers for `linger_s` seconds."""
+        self._linger_s = linger_s
         self._reading, self.writing = os.pipe()
         if hasattr(fcntl, "F_SETPIPE_SZ"):
             fcntl.fcntl(self._reading, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
@@ -80,8 +81,8 @@ class Lines:
                 chunk = os.read(self._reading, PIPE_BYTES)
             except BlockingIOError:
                 await _readable(self._reading)
-                if not self._full:
-                    await asyncio.sleep(LINGER_S)
+                if self._linger_s and not self._full:
+                    await asyncio.sleep(self._linger_s)
             else:
                 self._full = len(chunk) == PIPE_BYTES
                 return chunk
@@ -102,10 +103,16 @@ class EvalProcess:
 
     @classmethod
     async def start(
-        cls, argv: Sequence[str], *, environment: Mapping[str, str], directory: str, output: bool = False
+        cls,
+        argv: Sequence[str],
+        *,
+        environment: Mapping[str, str],
+        directory: str,
+        output: bool = False,
+        linger_s: float = LINGER_S,
     ) -> "EvalProcess":
         """Start a program; raise `DoorError` where it cannot be started."""
-        errors, stdout = Lines(), Lines() if output else None
+        errors, stdout = Lines(linger_s), Lines(linger_s) if output else None
         pipes = [errors, stdout] if stdout else [errors]
         try:
             process = await asyncio.create_subprocess_exec(
@@ -138,6 +145,14 @@ class EvalProcess:
         if self._process.stdin is not None:
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):
                 self._process.stdin.write(text.encode())
+
+    def awake_s(self) -> float | None:
+        """Return the seconds its main thread ran or waited for a processor; None where the system does not tell."""
+        try:
+            ran, waited, _ = Path(f"/proc/{self.pid}/schedstat").read_text(encoding="ascii").split()
+        except (OSError, ValueError):
+            return None
+        return (int(ran) + int(waited)) / 1e9
 
     def memory_bytes(self) -> int | None:
         """Return its resident memory; None where the system does not tell."""

@@ -15,6 +15,8 @@ from nixmill.nix.attr_path import AttrPath
 BATCH_SECONDS: Final = 0.25
 """How long a batch should take: long against the 4 ms of a round trip, short against an evaluation."""
 FIRST_BATCH: Final = 8
+SMALLEST_SHARE: Final = 8
+"""Towards the end batches shrink, but not below this part of what a worker does in `BATCH_SECONDS`."""
 BATCH_MAX: Final = 5000
 SEGMENTS_MAX: Final = 16
 """A command stays short: purely evaluating workers read it bit by bit."""
@@ -51,29 +53,50 @@ class Segment(msgspec.Struct, eq=False):
         return self.stop - self.start
 
 
+class OverrunError(Exception):
+    """A worker has come to items of its batch that others walk by now."""
+
+
 class Batch(msgspec.Struct, eq=False):
     """What one worker was asked to walk, front first; shrinks as items are begun."""
 
     left: deque[Segment]
     alone: bool = False
     """The single item is tried again in a fresh process, since a worker was lost with it."""
+    robbed: bool = False
+    """Others walk its last items; the worker does not know and may begin them all the same."""
 
     def command(self) -> list[tuple[list[int], int, int]]:
         """Return the argument of the walker's `run`."""
         return [([int(i) for i in s.node.at.split(".") if i], s.start, s.stop) for s in self.left]
 
     def begin(self, at: str) -> tuple[Node, int]:
-        """Cut the item that a worker begins off the front; raise `ValueError` if it is not the one expected."""
+        """Cut the item that a worker begins off the front; raise where it is not the one expected.
+
+        `OverrunError` if it may be one that others walk, `ValueError` if it makes no sense.
+        """
         while self.left and not len(self.left[0]):
             self.left.popleft()
-        if not self.left:
-            raise ValueError(f"A worker began item {at}, but its batch is finished.")
-        front = self.left[0]
-        index = front.start
-        if front.node.item_at(index) != at:
-            raise ValueError(f"A worker began item {at} instead of {front.node.item_at(index)}.")
+        front = self.left[0] if self.left else None
+        expected = front.node.item_at(front.start) if front is not None else "nothing more"
+        if front is None or expected != at:
+            message = f"A worker began item {at} instead of {expected}."
+            raise OverrunError(message) if self.robbed else ValueError(message)
         front.start += 1
-        return front.node, index
+        return front.node, front.start - 1
+
+    def rob(self) -> deque[Segment]:
+        """Take away the last half of what is left."""
+        wanted, self.robbed = -(-len(self) // 2), True
+        taken: deque[Segment] = deque()
+        while wanted > 0:
+            last = self.left.pop()
+            keep = max(0, len(last) - wanted)
+            taken.appendleft(Segment(last.node, last.start + keep, last.stop))
+            wanted -= len(taken[0])
+            if keep:
+                self.left.append(Segment(last.node, last.start, last.start + keep))
+        return taken
 
     def descend(self, node: Node) -> None:
         """Put the items of a small set in front: the walker goes through it at once."""
@@ -129,7 +152,8 @@ class Frontier:
         if self._alone:
             self._taken += 1
             return Batch(left=deque([self._alone.popleft()]), alone=True)
-        room = max(1, min(size, -(-self._waiting // (2 * workers))))
+        share = self._waiting if workers == 1 else -(-self._waiting // (2 * workers))
+        room = min(size, max(share, size // SMALLEST_SHARE, 1))
         left: deque[Segment] = deque()
         while self._pending and room > 0 and len(left) < SEGMENTS_MAX:
             left.append(self._cut(room))
@@ -138,6 +162,11 @@ class Frontier:
             return None
         self._taken += 1
         return Batch(left=left)
+
+    def rob(self, batch: Batch) -> Batch:
+        """Take over half of a batch whose worker is stuck with one item."""
+        self._taken += 1
+        return Batch(left=batch.rob())
 
     def give_back(self, batch: Batch) -> None:
         """Hear that a worker is done with a batch; what it did not begin is queued again."""

@@ -17,7 +17,7 @@ from nixmill.core.evaluation import EvaluationSettings
 from nixmill.edge.evaluator import source_text
 from nixmill.edge.evaluator.launch import Launch
 from nixmill.edge.evaluator.log_lines import LineReader, LogEvent, Said
-from nixmill.edge.evaluator.process import EvalProcess
+from nixmill.edge.evaluator.process import LINGER_S, EvalProcess
 from nixmill.edge.evaluator.segments import Batch
 from nixmill.edge.evaluator.source_text import Group
 
@@ -50,6 +50,11 @@ class Site(msgspec.Struct, frozen=True, kw_only=True):
     fast_directory: str
     """Likewise, in memory where the system has such a place: thousands of directories come and go in it."""
 
+    @property
+    def linger_s(self) -> float:
+        """How long output may gather: not at all where builds are to be timed by it."""
+        return 0.0 if self.settings.allow_import_from_derivation else LINGER_S
+
 
 class ReplWorker:
     """Driven over stdin."""
@@ -67,6 +72,7 @@ class ReplWorker:
             site.launch.repl(site.settings, site.group.tree_path),
             environment=site.launch.environ(site.directory, site.memory_bytes),
             directory=site.group.tree_path or site.directory,
+            linger_s=site.linger_s,
         )
         process.write(source_text.repl_lines(site.token, site.group.targets, site.settings))
         return cls(process, site.token)
@@ -101,6 +107,7 @@ class PureWorker:
             site.launch.check(site.settings, str(flake)),
             environment=site.launch.environ(site.directory, site.memory_bytes),
             directory=str(own),
+            linger_s=site.linger_s,
         )
         return cls(process, site.token, own)
 
