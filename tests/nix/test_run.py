@@ -60,6 +60,18 @@ def test_an_evaluation_error_is_exit_code_3_and_everything_else_is_built(project
     assert all(error["position"].startswith("flake.nix:") for error in done.report["errors"])
 
 
+def test_what_is_left_out_for_its_system_is_said(project: Project) -> None:
+    text = flake(one=job("one")).replace("checks.x86_64-linux", "checks.aarch64-darwin", 1)
+    project.commit(
+        flake__nix=text,
+        release__nix=f'{{ a = {job("a")}; b = {job("b", extra="")} // {{ system = "riscv64-linux"; }}; }}',
+    )
+    assert "Jobs for aarch64-darwin are left out" in project.nixmill("run").err
+    done = project.nixmill("run", "release.nix", "--json")
+    assert outcomes(done.report) == {"a": "succeeded"}
+    assert "Jobs for riscv64-linux are left out" in done.err
+
+
 def test_files_attributes_arguments_and_expressions_are_targets_too(project: Project) -> None:
     project.commit(release__nix='{ word ? "x" }: { a.b = ' + job("inner", "echo $word > $out", "inherit word;") + "; }")
     done = project.nixmill(

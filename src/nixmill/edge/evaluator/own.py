@@ -6,14 +6,12 @@ are made. The walk is `walker.nix`, the queue `segments.py`, the reading `record
 
 import asyncio
 import contextlib
-import os
 import secrets
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
 from nixmill.core.evaluation import EvaluationRequest, FileTarget
-from nixmill.edge.evaluator import complaints
+from nixmill.edge.evaluator import complaints, scratch
 from nixmill.edge.evaluator.account import Account, Groups, carried_through
 from nixmill.edge.evaluator.crew import Crew, Parcel
 from nixmill.edge.evaluator.probe import Probe
@@ -83,16 +81,14 @@ class OwnEvaluator:
             account.measured(crew.peak_bytes, crew.started)
 
     async def _site(self, group: Group, request: EvaluationRequest, stack: contextlib.ExitStack) -> Site:
-        memory = "/dev/shm"  # noqa: S108 - a private directory is made in it
-        fast = memory if os.access(memory, os.W_OK | os.X_OK) else None
         return Site(
             launch=await self._probe.launch(),
             group=group,
             settings=request.settings,
             memory_bytes=request.limits.memory_bytes,
             token=f"nixmill-{secrets.token_hex(8)}-",
-            directory=stack.enter_context(tempfile.TemporaryDirectory(prefix="nixmill-")),
-            fast_directory=stack.enter_context(tempfile.TemporaryDirectory(prefix="nixmill-", dir=fast)),
+            directory=scratch.temporary(stack),
+            fast_directory=scratch.temporary(stack, in_memory=True),
         )
 
 

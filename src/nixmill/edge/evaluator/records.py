@@ -71,7 +71,20 @@ class Item(msgspec.Struct, eq=False):
     loaded: bool = False
     """It is a target, and its file or flake could be loaded."""
     failure: str | None = None
+    defined_at: str = ""
+    """`file:line:column`, said of an item that throws."""
     traces: list[str] = []
+    earlier_traces: list[str] = []
+
+    def begin_again(self, defined_at: str) -> None:
+        """Hear that it throws and is evaluated once more: most Nix versions then repeat its traces."""
+        self.defined_at = defined_at
+        self.earlier_traces, self.traces = self.traces, []
+
+    @property
+    def all_traces(self) -> tuple[str, ...]:
+        """What was traced while it was evaluated, once."""
+        return tuple(self.traces or self.earlier_traces)
 
     @property
     def path(self) -> AttrPath:
@@ -184,6 +197,10 @@ class Reader:
                 self._job(_jobs.decode(said.rest))
             case "m":
                 self._meta(_metas.decode(said.rest))
+            case "p":
+                self._at_hand().begin_again(said.rest)
+            case "x":
+                self._emit(EvaluationTrace(text=left_out(said.rest)))
             case _:
                 raise EvaluationFailedError("The evaluation process said something that is not known.", said.letter)
 
@@ -261,11 +278,11 @@ class Reader:
         if record is not None:
             self._emit(record)
         else:
-            for text in item.traces:
+            for text in item.all_traces:
                 self._emit(EvaluationTrace(text=text))
 
     def _conclude(self, item: Item) -> EvalRecord | None:
-        traces = tuple(item.traces)
+        traces = item.all_traces
         if item.job is not None:
             return self._good(item.job, item.failure, traces)
         if item.failure is not None:
@@ -280,14 +297,19 @@ class Reader:
         return msgspec.structs.replace(job, traces=traces) if traces else job
 
     def error(self, item: Item, text: str) -> EvalError:
-        """Return the record for an error of an item in Nix's words."""
-        return faults.error(
-            text,
-            item.path,
-            tree_path=self._context.tree_path,
-            show_trace=self._context.show_trace,
-            traces=tuple(item.traces),
+        """Return the record for an error: Nix's words, and the place of the definition where Nix has none."""
+        tree_path = self._context.tree_path
+        error = faults.error(
+            text, item.path, tree_path=tree_path, show_trace=self._context.show_trace, traces=item.all_traces
         )
+        if error.position or not item.defined_at:
+            return error
+        return msgspec.structs.replace(error, position=faults.relative(item.defined_at, tree_path))
+
+
+def left_out(system: str) -> str:
+    """Return what is said of jobs for a system that is not wanted."""
+    return f"Jobs for {system} are left out: no machine builds them here, or --system says so."
 
 
 def too_deep(path: AttrPath) -> EvalError:

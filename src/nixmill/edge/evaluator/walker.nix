@@ -11,6 +11,8 @@
 #   j JSON    the item is a job        m JSON  its meta, on a line of its own so that bad meta cannot lose the job
 #   s JSON    the item is a set that is to be descended into: the list of its names
 #   d         the item is a set nested too deeply
+#   p PLACE   where the item is defined: said before an error of which Nix itself may tell no place (throw, assert)
+#   x SYSTEM  a job or a set of jobs is left out, being for another system than those that are wanted
 # An item of which nothing is said is no job. Names are addressed by index, so that no name ever becomes source text.
 {
   token, # starts each line of ours
@@ -59,7 +61,7 @@ let
     || node.value.recurseForDerivations or false;
 
   # A node of the tree. Nix's laziness makes it a memory: what was evaluated once stays.
-  make = { name, at, kind, depth, isRoot ? false, origin }:
+  make = { name, at, kind, depth, isRoot ? false, origin, place ? null }:
     let
       value = call origin;
       names =
@@ -72,9 +74,10 @@ let
         kind = kindBelow kind n;
         depth = depth + 1;
         origin = value.${n};
+        place = builtins.unsafeGetAttrPos n value;
       };
     in
-    { inherit name at kind depth isRoot value names; sub = genList child (length names); };
+    { inherit name at kind depth isRoot value names place; sub = genList child (length names); };
 
   # As Nix's findAlongAttrPath: functions on the way are called, lists are indexed by number.
   select = value: path: at:
@@ -106,7 +109,7 @@ let
   plain = value: if isString value then unsafeDiscardStringContext value else null;
   whole = value: if isInt value then value else null;
   sayJob = v:
-    if unwanted v then null
+    if unwanted v then say "x${toString (plain (v.system or "unknown"))}" null
     else say "j${toJSON {
       n = plain v.name;
       s = plain (v.system or "unknown");
@@ -127,12 +130,20 @@ let
   saySet = node:
     if !(opens node) then null
     else if node.depth >= depthMax then say "d" null
-    else say "s${toJSON node.names}" (if length node.names > smallMax then null else walk node 0 (length node.names));
+    else builtins.seq (foldl' (_: n: say "x${n}" null) null (leftOut node))
+      (say "s${toJSON node.names}" (if length node.names > smallMax then null else walk node 0 (length node.names)));
+  leftOut = node: if node.kind == "systems" then filter (n: !(elem n node.names)) (attrNames node.value) else [ ];
 
-  item = node: say "b${node.at}" (
+  item = node: say "b${node.at}" (if sound node then look node else say "p${placeOf node.place}" (look node));
+  look = node:
     if node.kind == "closed" || !(isAttrs node.value) then null
     else if node.value.type or null == "derivation" then sayJob node.value
-    else saySet node);
+    else saySet node;
+  # Nothing is evaluated twice for it: what was found stays in the node, and a throw is only thrown again.
+  sound = node: node.kind == "closed" || (builtins.tryEval (
+    if isAttrs node.value && node.value.type or null == "derivation" && !(unwanted node.value)
+    then builtins.seq node.value.drvPath true else true)).success;
+  placeOf = p: if p == null then "" else "${unsafeDiscardStringContext (toString p.file)}:${toString p.line}:${toString p.column}";
 
   walk = node: from: to: foldl' (_: i: item (elemAt node.sub i)) null (genList (i: i + from) (to - from));
   locate = foldl' (node: i: elemAt node.sub i) top;
