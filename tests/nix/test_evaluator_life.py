@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from nixmill.core.evaluation import Attribute, EvaluationLimits, ExpressionTarget, Target
-from nixmill.edge.evaluator import OwnEvaluator
+from nixmill.edge.evaluator import OwnEvaluator, source_text
 from tests.support.eval_project import JOB, collect, ended, good, project, request
 from tests.support.processes import evaluating
 from tests.support.scratch_store import ScratchStore
@@ -149,6 +149,21 @@ async def test_a_consumer_that_stops_makes_the_workers_wait(
 
     assert len(good([*first, *rest])) == 3000
     ended(rest)
+
+
+async def test_a_process_that_has_done_its_share_of_commands_is_replaced(
+    store: ScratchStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packaged = source_text._packaged
+
+    def few(name: str) -> str:
+        return packaged(name).replace("10000", "2")
+
+    monkeypatch.setattr(source_text, "_packaged", few)
+
+    records = await collect(OwnEvaluator(store.environment), request(as_flake(f"({MANY}) 200", tmp_path)))
+
+    assert len(good(records)) == 200
 
 
 async def test_several_evaluations_go_on_at_once(store: ScratchStore, tmp_path: Path) -> None:

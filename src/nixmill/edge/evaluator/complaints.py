@@ -7,7 +7,7 @@ import difflib
 import re
 from typing import Final, assert_never
 
-from nixmill.core.evaluation import EvaluationFailedError, ExpressionTarget, FileTarget, FlakeTarget, Target
+from nixmill.core.evaluation import EvalError, EvaluationFailedError, ExpressionTarget, FileTarget, FlakeTarget, Target
 from nixmill.edge.evaluator import faults
 from nixmill.nix import eval_message
 from nixmill.nix.attr_path import show, show_name
@@ -84,6 +84,16 @@ def not_started(text: str, status: int) -> EvaluationFailedError:
     """Return the failure of an evaluation whose process ended before it could evaluate anything."""
     first = eval_message.parse(text).message.split("\n", 1)[0] or "it said nothing"
     return EvaluationFailedError(f"The evaluation process ended at once with status {status}: {first}", text)
+
+
+def store_trouble(error: EvalError) -> EvaluationFailedError:
+    """Return the failure of an evaluation in which attribute after attribute fails for want of a store."""
+    first = error.message.split("\n", 1)[0]
+    return EvaluationFailedError(
+        f"The store or this machine is in trouble, so nothing more is evaluated: {first}."
+        " `nixmill doctor` may say more.",
+        error.message,
+    )
 
 
 def too_long(seconds: float, at: list[str]) -> EvaluationFailedError:

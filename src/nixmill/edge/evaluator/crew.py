@@ -11,8 +11,8 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from nixmill.core.evaluation import EvalError, EvalFault, EvalRecord, EvaluationLimits
-from nixmill.edge.evaluator import complaints
+from nixmill.core.evaluation import Attribute, EvalError, EvalFault, EvalRecord, EvaluationLimits
+from nixmill.edge.evaluator import complaints, faults
 from nixmill.edge.evaluator.governor import Governor
 from nixmill.edge.evaluator.log_lines import LogEvent, Said, Stray
 from nixmill.edge.evaluator.records import Context, Item, Reader
@@ -28,6 +28,8 @@ RETIRE_SHARE: Final = 0.75
 """A worker that has come so near its memory limit is replaced after its batch."""
 LOSSES_MAX: Final = 3
 """So many processes in a row may end without having begun anything."""
+TROUBLES_MAX: Final = 5
+"""So many attributes in a row may fail for reasons of the store or the machine."""
 STRAYS_MAX: Final = 20
 
 
@@ -106,6 +108,7 @@ class Crew:
         self._governed = governed
         if not governed:
             self._governor.allowed = len(self._hands)
+        self._troubles = 0
         self.peak_bytes = 0
         self.started = 0
         """How many of the crew ever had a process."""
@@ -216,6 +219,8 @@ class Crew:
         return isinstance(event, Said) and event.letter == "."
 
     async def _flush(self, hand: Hand) -> None:
+        for record in hand.records:
+            self._look_for_trouble(record)
         if hand.records:
             parcel, hand.records[:] = list(hand.records), []
             before = time.monotonic()
@@ -225,6 +230,15 @@ class Crew:
         if self._frontier.available:
             async with self._changed:
                 self._changed.notify_all()
+
+    def _look_for_trouble(self, record: EvalRecord) -> None:
+        """Raise when attributes keep failing in a row for a reason that is not theirs."""
+        if isinstance(record, Attribute):
+            self._troubles = 0
+        elif isinstance(record, EvalError) and faults.is_trouble(record.message):
+            self._troubles += 1
+            if self._troubles >= TROUBLES_MAX:
+                raise complaints.store_trouble(record)
 
     async def _after(self, hand: Hand, batch: Batch) -> None:
         assert hand.worker is not None  # noqa: S101 - it has just answered
@@ -263,7 +277,8 @@ class Crew:
 
     def _count_loss(self, hand: Hand, said: str, status: int) -> None:
         hand.losses += 1
-        if hand.losses >= LOSSES_MAX or status >= 0:
+        worked = hand.reader is not None and hand.reader.items > 0
+        if hand.losses >= LOSSES_MAX or (status >= 0 and not worked):
             raise complaints.not_started(said, status)
 
     def _blame(self, hand: Hand, item: Item, batch: Batch, status: int) -> None:

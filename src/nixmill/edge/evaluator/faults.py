@@ -104,6 +104,20 @@ def _ours(position: str) -> bool:
 
 
 _OURS: Final = re.compile(r"/nixmill-(walker|pure|worker)\.nix:")
+_TROUBLE: Final = re.compile(
+    r"cannot connect to|cannot open connection to|opening a connection to|unexpected Nix daemon error"
+    r"|Nix daemon disconnected|(executing )?SQLite |(reading from|writing to) file: (Connection reset|Broken pipe)"
+    r"|(creating|opening|writing|renaming|locking|setting|changing) [^\n]*: "
+    r"(No space left on device|Permission denied|Read-only file system|Too many open files|Disk quota exceeded)"
+    r"|unable to fork|cannot (create|allocate) |[^\n]*Resource temporarily unavailable"
+)
+
+
+def is_trouble(message: str) -> bool:
+    """Say whether a message tells of the store or the machine rather than of the project; a project may fake it."""
+    return _TROUBLE.match(message) is not None
+
+
 _SOURCE: Final = re.compile(r"/(?:[^/]+/)*[0-9a-df-np-sv-z]{32}-[^/:]+/|«[^»]+»/")
 """A fetched source: copied to the store, or (in newer versions) named by its reference."""
 

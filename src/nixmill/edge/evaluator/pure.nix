@@ -10,7 +10,7 @@
 # Before it reads, a process says that it waits and then writes more than its pipe holds: it sleeps until it is read again.
 { token, walker, home }:
 let
-  inherit (builtins) concatStringsSep elemAt findFile fromJSON genList listToAttrs map seq stringLength substring toString trace tryEval;
+  inherit (builtins) concatStringsSep findFile fromJSON genList listToAttrs map seq substring toString trace tryEval;
 
   root = concatStringsSep "" (genList (_: "/..") 64);
   bit = n: (tryEval (findFile [ { prefix = ""; path = "/proc/self/cwd"; } ] "bits/${toString n}${root}${home}/flake.nix")).success;
@@ -23,6 +23,7 @@ let
   doubled = n: text: if n == 0 then text else doubled (n - 1) (text + text);
   pad = doubled 12 "................";
 
-  step = _: trace (token + "w" + pad) (seq (walker.run (command null)) { });
+  step = _: trace (token + "w" + pad) (seq (walker.run (command null)) (trace (token + "e") { }));
 in
+# After so many commands the process ends, and a new one takes its place.
 listToAttrs (map (i: { name = toString i; value = { next = step i; }; }) (genList (i: i) 10000))

@@ -183,7 +183,7 @@ class Reader:
             case "b":
                 self.finish()
                 self._begin(said.rest)
-            case ".":
+            case "." | "e":
                 self.finish()
             case "r":
                 self._loaded()

@@ -13,6 +13,7 @@
 #   d         the item is a set nested too deeply
 #   p PLACE   where the item is defined: said before an error of which Nix itself may tell no place (throw, assert)
 #   x SYSTEM  a job or a set of jobs is left out, being for another system than those that are wanted
+# A process says `.` (or, served by `pure.nix`, `e`) when a command is done.
 # An item of which nothing is said is no job. Names are addressed by index, so that no name ever becomes source text.
 {
   token, # starts each line of ours
