@@ -5,8 +5,7 @@ exception; what goes wrong outside is a `DoorError`; cancelling the task cancels
 implement these, fakes in `tests/fakes` do too, and one suite in `tests/contract` holds both to the same behaviour.
 """
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -255,7 +254,3 @@ class Archive(Protocol):
 
     async def check(self) -> Sequence[str]:
         """Return what is wrong with the database, in sentences; empty where it is sound. Reads all of it."""
-
-
-Opener = Callable[[], AbstractAsyncContextManager[Store]]
-"""Opens the run's own store; leases end when it closes."""
