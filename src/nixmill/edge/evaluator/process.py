@@ -199,7 +199,7 @@ class EvalProcess:
 def not_started(program: str, error: OSError) -> DoorError:
     """Return the error for a program that could not be started."""
     return DoorError(
-        f"{program} could not be started: {error.strerror}. Is Nix installed and on PATH?",
+        f"{program} could not be started: {error.strerror} ({error.filename}). Is Nix installed and on PATH?",
         door="evaluator",
         action="start",
         subject=program,
