@@ -33,6 +33,7 @@ Make = Callable[[str, Path], Target]
 
 
 def as_expression(text: str, path: Path) -> Target:
+    path.mkdir(exist_ok=True)
     return ExpressionTarget(text=text, tree_path=str(path))
 
 
