@@ -10,7 +10,7 @@ import pytest
 from tests.support.house import Module, functions, imported, modules, parse
 
 _PURE_NAMES: Final = """
-    __future__ abc base64 binascii bisect collections contextlib copy dataclasses datetime difflib enum functools
+    __future__ abc base64 binascii bisect collections contextlib copy dataclasses datetime difflib enum fnmatch functools
     hashlib heapq html itertools json math msgspec nixmill operator posixpath re shlex statistics string struct
     textwrap types typing unicodedata zlib
 """

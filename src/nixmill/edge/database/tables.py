@@ -33,13 +33,13 @@ metadata: Final = MetaData(
     }
 )
 
-_NUMBER: Final = BigInteger().with_variant(Integer, "sqlite")
+NUMBER: Final = BigInteger().with_variant(Integer, "sqlite")
 """64 bits everywhere; SQLite only counts up a column that is called INTEGER."""
 
 run: Final = Table(
     "nm_run",
     metadata,
-    Column("number", _NUMBER, primary_key=True, autoincrement=True),
+    Column("number", NUMBER, primary_key=True, autoincrement=True),
     Column("project", Text, nullable=False),
     Column("checkout", Text, nullable=False),
     Column("commit", Text, nullable=False),
@@ -52,6 +52,26 @@ run: Final = Table(
     Column("ended_at", Double),
     Column("verdict", Text),
     Column("sentence", Text, nullable=False),
+    # What follows belongs to runs of the server; a run of `nixmill run` leaves it as it is.
+    Column("project_id", NUMBER, ForeignKey("nm_project.id", ondelete="CASCADE"), index=True),
+    Column("jobset", NUMBER, ForeignKey("nm_jobset.id", ondelete="SET NULL"), index=True),
+    Column("ref", Text, nullable=False, server_default=""),
+    Column("origin", Text, nullable=False, server_default=""),
+    Column("build_class", Text, nullable=False, server_default=""),
+    Column("requested_by", NUMBER, ForeignKey("nm_user.id", ondelete="SET NULL"), index=True),
+    Column("requested_at", Double, nullable=False, server_default="0"),
+    Column("state", Text, nullable=False, server_default=""),
+    Column("options", Text, nullable=False, server_default="{}"),
+    Column("retry_of", NUMBER, ForeignKey("nm_run.number", ondelete="SET NULL"), index=True),
+    Column("superseded_by", NUMBER, ForeignKey("nm_run.number", ondelete="SET NULL"), index=True),
+    Column("cancel_asked", Boolean, nullable=False, server_default=false()),
+    Column("base_reason", Text, nullable=False, server_default=""),
+    Column("subject", Text, nullable=False, server_default=""),
+    Column("author", Text, nullable=False, server_default=""),
+    Column("evaluation", Text, nullable=False, server_default=""),
+    Column("base_evaluation", Text, nullable=False, server_default=""),
+    Column("counts", Text, nullable=False, server_default="{}"),
+    Column("notices", Text, nullable=False, server_default="[]"),
     sqlite_autoincrement=True,
 )
 Index("ix_nm_run_open", run.c.number, sqlite_where=run.c.ended_at.is_(None), postgresql_where=run.c.ended_at.is_(None))
@@ -59,10 +79,10 @@ Index("ix_nm_run_open", run.c.number, sqlite_where=run.c.ended_at.is_(None), pos
 evaluation: Final = Table(
     "nm_evaluation",
     metadata,
-    Column("id", _NUMBER, primary_key=True, autoincrement=True),
+    Column("id", NUMBER, primary_key=True, autoincrement=True),
     Column("key", Text, nullable=False, unique=True, index=True),
     Column("complete", Boolean, nullable=False, server_default=false()),
-    Column("run", _NUMBER, ForeignKey("nm_run.number", ondelete="SET NULL"), index=True),
+    Column("run", NUMBER, ForeignKey("nm_run.number", ondelete="SET NULL"), index=True),
     Column("tree_hash", Text, nullable=False, server_default=""),
     Column("commit", Text, nullable=False, server_default=""),
     Column("seconds", Double, nullable=False, server_default="0"),
@@ -72,7 +92,7 @@ evaluation: Final = Table(
 attribute: Final = Table(
     "nm_attribute",
     metadata,
-    Column("evaluation", _NUMBER, ForeignKey("nm_evaluation.id", ondelete="CASCADE"), primary_key=True),
+    Column("evaluation", NUMBER, ForeignKey("nm_evaluation.id", ondelete="CASCADE"), primary_key=True),
     Column("position", Integer, primary_key=True, autoincrement=False),
     Column("path", Text, nullable=False),
     Column("name", Text, nullable=False),
@@ -85,7 +105,7 @@ attribute: Final = Table(
 evaluation_error: Final = Table(
     "nm_evaluation_error",
     metadata,
-    Column("evaluation", _NUMBER, ForeignKey("nm_evaluation.id", ondelete="CASCADE"), primary_key=True),
+    Column("evaluation", NUMBER, ForeignKey("nm_evaluation.id", ondelete="CASCADE"), primary_key=True),
     Column("position", Integer, primary_key=True, autoincrement=False),
     Column("path", Text, nullable=False),
     Column("fault", Text, nullable=False),
@@ -96,8 +116,8 @@ evaluation_error: Final = Table(
 run_evaluation: Final = Table(
     "nm_run_evaluation",
     metadata,
-    Column("evaluation", _NUMBER, ForeignKey("nm_evaluation.id", ondelete="CASCADE"), primary_key=True),
-    Column("run", _NUMBER, ForeignKey("nm_run.number", ondelete="CASCADE"), primary_key=True, index=True),
+    Column("evaluation", NUMBER, ForeignKey("nm_evaluation.id", ondelete="CASCADE"), primary_key=True),
+    Column("run", NUMBER, ForeignKey("nm_run.number", ondelete="CASCADE"), primary_key=True, index=True),
     sqlite_with_rowid=False,
 )
 """Which runs found outcomes under which evaluation."""
@@ -105,8 +125,8 @@ run_evaluation: Final = Table(
 outcome: Final = Table(
     "nm_outcome",
     metadata,
-    Column("evaluation", _NUMBER, primary_key=True, autoincrement=False),
-    Column("run", _NUMBER, primary_key=True, autoincrement=False),
+    Column("evaluation", NUMBER, primary_key=True, autoincrement=False),
+    Column("run", NUMBER, primary_key=True, autoincrement=False),
     Column("path", Text, primary_key=True),
     Column("drv_path", Text, nullable=False),
     Column("outcome", Text, nullable=False),
@@ -123,8 +143,8 @@ outcome: Final = Table(
 attempt: Final = Table(
     "nm_attempt",
     metadata,
-    Column("number", _NUMBER, primary_key=True, autoincrement=False),
-    Column("run", _NUMBER, ForeignKey("nm_run.number", ondelete="CASCADE"), nullable=False, index=True),
+    Column("number", NUMBER, primary_key=True, autoincrement=False),
+    Column("run", NUMBER, ForeignKey("nm_run.number", ondelete="CASCADE"), nullable=False, index=True),
     Column("drv_path", Text, nullable=False),
     Column("name", Text, nullable=False),
     Column("system", Text, nullable=False),

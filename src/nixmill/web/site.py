@@ -1,0 +1,33 @@
+"""Everything the web works with, joined once by `nixmill.app`."""
+
+from dataclasses import dataclass
+
+from nixmill.config.server import ServerSettings
+from nixmill.doors import Clock, Logs
+from nixmill.doors.pages import AdminPages, BuildPages, ProjectPages, RunPages
+from nixmill.doors.server import Accounts, Changes, Failures, HookRunner, Keys, Members, Outbox, Projects
+from nixmill.engine.live import Live
+from nixmill.engine.office import Office
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Site:
+    """The doors and the office."""
+
+    settings: ServerSettings
+    clock: Clock
+    office: Office
+    live: Live
+    projects: Projects
+    changes: Changes
+    failures: Failures
+    accounts: Accounts
+    keys: Keys
+    members: Members
+    outbox: Outbox
+    project_pages: ProjectPages
+    run_pages: RunPages
+    build_pages: BuildPages
+    admin_pages: AdminPages
+    logs: Logs
+    hook_runner: HookRunner
