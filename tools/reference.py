@@ -8,7 +8,7 @@ import ast
 import io
 import re
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import Final, cast, get_args
@@ -19,6 +19,8 @@ from rich.console import Console
 from nixmill import config
 from nixmill.cli.main import CommandLine
 from nixmill.cli.wiring import Wiring
+from nixmill.config import server
+from nixmill.core import hook, message, project
 from nixmill.core.outcome import MEANING
 from nixmill.core.run_event import EXIT_CODE, USAGE_EXIT_CODE, RunEvent
 from nixmill.core.status import LOOK, of_outcome
@@ -48,13 +50,17 @@ def names_of_core() -> str:
 def commands() -> str:
     """Return the help of every command as it is printed."""
     app = CommandLine(cast("Wiring", None)).app
-    names = [name for name in app if not name.startswith("-")]
-    return "\n\n".join(f"### nixmill {name}\n\n```text\n{_help(app.help_print, name)}\n```" for name in names)
+    names = [(name,) for name in app if not name.startswith("-")]
+    inner = [(*outer, name) for outer in names for name in app[outer[0]] if not name.startswith("-")]
+    return "\n\n".join(
+        f"### nixmill {' '.join(words)}\n\n```text\n{_help(app.help_print, words)}\n```"
+        for words in sorted([*names, *inner], key=lambda words: [name[0] for name in names].index(words[0]))
+    )
 
 
-def _help(print_help: Callable[..., None], name: str) -> str:
+def _help(print_help: Callable[..., None], words: tuple[str, ...]) -> str:
     console = Console(file=io.StringIO(), width=_HELP_WIDTH, no_color=True, force_terminal=False)
-    print_help([name], console=console)
+    print_help(list(words), console=console)
     lines = cast("io.StringIO", console.file).getvalue().strip().splitlines()
     return "\n".join(line.rstrip() for line in lines)
 
@@ -95,6 +101,52 @@ def settings() -> str:
     return _table(("setting", "default", "meaning"), rows)
 
 
+def server_settings() -> str:
+    """Return the fields of the server's settings file, top level first, then table by table."""
+    files = (Path(server.__file__), Path(hook.__file__))
+    tables: dict[str, type[msgspec.Struct]] = {
+        "": server.ServerSettings,
+        "[smtp]": server.SmtpSettings,
+        "[matrix]": server.MatrixSettings,
+        "[[oidc]]": server.OidcProvider,
+        "[[hook]]": hook.Hook,
+        "[retention]": server.Retention,
+    }
+    own = {name.strip("[]").replace("hook", "hooks") for name in tables}
+    return _struct_table(tables, files, frozenset(own), "setting")
+
+
+def declared_fields() -> str:
+    """Return the fields of the projects file."""
+    files = (Path(project.__file__), Path(message.__file__))
+    tables: dict[str, type[msgspec.Struct]] = {
+        "[[project]]": project.Project,
+        "[[project.jobset]]": project.Jobset,
+        "[[project.rule]]": message.Rule,
+    }
+    return _struct_table(tables, files, frozenset({"id", "project", "created_at", "declared"}), "field")
+
+
+def _struct_table(
+    tables: Mapping[str, type[msgspec.Struct]], files: Iterable[Path], left_out: frozenset[str], head: str
+) -> str:
+    notes = {key: note for file in files for key, note in _field_notes(file).items()}
+    rows = []
+    for place, struct in tables.items():
+        for field in msgspec.structs.fields(struct):
+            if field.name not in left_out:
+                name = f"`{place}` `{field.name.replace('_', '-')}`" if place else f"`{field.name.replace('_', '-')}`"
+                rows.append((name, f"{_written(field.default)}", notes.get((struct.__name__, field.name), "")))
+    return _table((head, "default", "meaning"), rows)
+
+
+def _written(default: object) -> str:
+    """Return a default as it would be written; nothing where there is none."""
+    if default is msgspec.NODEFAULT or default is None:
+        return ""
+    return f"`{msgspec.json.encode(default, enc_hook=str).decode()}`"
+
+
 def _field_notes(path: Path) -> dict[tuple[str, str], str]:
     """Return the strings that stand under fields, by class and field."""
     notes = {}
@@ -127,6 +179,8 @@ PARTS: Final[dict[str, Callable[[], str]]] = {
     "events": events,
     "outcomes": outcomes,
     "settings": settings,
+    "server-settings": server_settings,
+    "projects-file": declared_fields,
 }
 
 

@@ -12,9 +12,13 @@ from nixmill.core.history import Keep, RunEndRow
 from nixmill.core.outcome import Outcome
 from nixmill.core.run_event import Verdict, Work
 from nixmill.doors import Archive, DoorError, History
-from nixmill.edge.database.history import open_history
+from nixmill.edge.database.database import open_database
+from nixmill.edge.database.history import SqlHistory, open_history
 from tests.fakes.history import FakeHistory
+from tests.support.databases import a_place, postgres
 from tests.support.history_rows import a_run, an_attempt, an_evaluation, an_outcome, drv
+
+__all__ = ["postgres"]
 
 
 class Both(History, Archive, Protocol):
@@ -25,13 +29,18 @@ def _alive(process: int) -> bool:
     return Path(f"/proc/{process}").exists()
 
 
-@pytest.fixture(params=["database", "fake"])
+@pytest.fixture(params=["file", "sqlite", "postgresql", "fake"])
 async def history(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Both]:
-    if request.param == "fake":
-        yield FakeHistory(alive=_alive, now=lambda: 1e9)
-    else:
-        async with open_history(tmp_path / "state" / "history.sqlite", now=lambda: 1e9) as opened:
-            yield opened
+    match request.param:
+        case "fake":
+            yield FakeHistory(alive=_alive, now=lambda: 1e9)
+        case "file":
+            async with open_history(tmp_path / "state" / "history.sqlite", now=lambda: 1e9) as opened:
+                yield opened
+        case kind:
+            with a_place(kind, request, tmp_path) as where:
+                async with open_database(where) as database:
+                    yield SqlHistory(database, lambda: 1e9)
 
 
 async def test_runs_are_numbered_from_one(history: Both) -> None:

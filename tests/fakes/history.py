@@ -8,6 +8,7 @@ import msgspec
 from nixmill.core.history import (
     AttemptRow,
     AttributeRow,
+    DifferenceRow,
     EvaluationRow,
     Keep,
     PastBuild,
@@ -40,6 +41,7 @@ class FakeHistory:
         self.attempt_rows: dict[int, AttemptRow] = {}
         self.evaluation_rows: dict[str, EvaluationRow] = {}
         self.outcome_rows: dict[tuple[str, int, AttrPath], AttributeRow] = {}
+        self.difference_rows: dict[tuple[int, AttrPath], DifferenceRow] = {}
 
     async def start_run(self, row: RunRow) -> int:
         self._last_run += 1
@@ -66,6 +68,8 @@ class FakeHistory:
                 self.outcome_rows[row.evaluation, row.run, row.path] = row
             case AttemptRow():
                 self.attempt_rows[row.number] = row
+            case DifferenceRow():
+                self.difference_rows[row.run, row.path] = row
 
     async def past_builds(
         self, drv_paths: Collection[StorePath], names: Collection[str]

@@ -19,7 +19,9 @@ from nixmill.core.machine import LOCAL, Machine
 from nixmill.core.run_event import AttributeSettled, RunEvent, Verdict
 from nixmill.engine.flow import Flow
 from nixmill.engine.request import RunDoors, RunRequest
+from nixmill.engine.works import Works
 from nixmill.nix.store_path import StorePath, derivation_name
+from tests.fakes.failures import FakeFailures
 from tests.fakes.history import FakeHistory
 from tests.fakes.logs import FakeLogs
 from tests.fakes.source import FakeSource
@@ -78,6 +80,7 @@ class World:
     jobs: int = 2
     events: list[RunEvent] = field(default_factory=list)
     may_fetch: bool = False
+    failures: FakeFailures = field(default_factory=FakeFailures)
 
     def __post_init__(self) -> None:
         self.builder = FakeBuilder(self.store)
@@ -111,13 +114,14 @@ class World:
             logs=FakeLogs(),
             history=self.history,
             archive=self.history,
+            failures=self.failures,
             may_fetch=self.may_fetch,
         )
 
-    def flow(self, request: RunRequest | None = None) -> Flow:
+    def flow(self, request: RunRequest | None = None, works: Works | None = None) -> Flow:
         """Return a flow over this world; its events are added to `events`."""
         self.events = []
-        return Flow(request or self.request(), self.doors(), self.events.append)
+        return Flow(request or self.request(), self.doors(), self.events.append, works)
 
     def request(self, **changes: object) -> RunRequest:
         """Return the plain request, with changes."""

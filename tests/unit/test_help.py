@@ -8,7 +8,10 @@ from rich.console import Console
 from nixmill.app import App
 from nixmill.cli.main import CommandLine, run_command_line
 
-COMMANDS = ("run", "why", "diff", "log", "shell", "repro", "runs", "forget", "doctor", "init", "completion")
+HERE = ("run", "why", "diff", "log", "shell", "repro", "runs", "forget", "doctor", "init", "completion")
+THERE = ("status", "watch", "queue", "retry", "cancel", "sign-in", "sign-out")
+SERVER = ("serve", "user", "projects")
+COMMANDS = (*HERE, *THERE, *SERVER)
 SCREEN_LINES = 50
 
 

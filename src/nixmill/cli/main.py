@@ -19,7 +19,9 @@ from nixmill.cli import run as run_command
 from nixmill.cli import runs as runs_command
 from nixmill.cli import shell as shell_command
 from nixmill.cli.help import PlainHelp
-from nixmill.cli.options import Build, Compare, Evaluate, Everything, Show, What
+from nixmill.cli.main_client import ClientCommands, with_client
+from nixmill.cli.main_server import ServerCommands
+from nixmill.cli.options import Build, Compare, Evaluate, Everything, OnServer, RunOnServer, Show, What
 from nixmill.cli.wiring import Wiring
 from nixmill.core.errors import InputError
 from nixmill.core.evaluation import EvaluationFailedError
@@ -39,6 +41,7 @@ nixmill why hello                 why did hello change against the base?
 nixmill log hello                 the log of its latest attempt
 nixmill shell hello               enter the directory of its failed build
 nixmill doctor                    is this machine fit for it?
+nixmill serve --open              be the server that does so for everybody
 
 Exit codes: 0 good, 1 build failed, 2 usage, 3 evaluation failed,
 4 not allowed, 5 our trouble, 130 on Ctrl-C.
@@ -74,6 +77,8 @@ class CommandLine:
             self.completion,
         ):
             self.app.command(command)
+        ClientCommands().add_to(self.app)
+        ServerCommands(wiring).add_to(self.app)
 
     def run(
         self,
@@ -83,14 +88,17 @@ class CommandLine:
         build: Annotated[Build | None, Parameter(name="*")] = None,
         evaluate: Annotated[Evaluate | None, Parameter(name="*")] = None,
         show: Annotated[Show | None, Parameter(name="*")] = None,
+        on: Annotated[RunOnServer | None, Parameter(name="*")] = None,
     ) -> int:
         """Check the project here as CI will.
 
         nixmill run                        the flake's checks, else release.nix
         nixmill run .#packages .#devShells several outputs
         nixmill run release.nix -A tests   an attribute of a file
-        nixmill run --base v1.0            compare with a tag instead of the merge base
+        nixmill run --remote               have the server check this commit, and watch
         """
+        if on is not None and on.wanted:
+            return self._run_remote(targets, (what, compare, build, evaluate, show), on)
         options = Everything(
             what=what or What(),
             compare=compare or Compare(),
@@ -100,13 +108,42 @@ class CommandLine:
         )
         return asyncio.run(run_command.run(self._wiring, targets, options))
 
-    def log(self, what: str | None = None, /, *, raw: Annotated[bool, Parameter(negative="")] = False) -> int:
+    def _run_remote(self, targets: tuple[str, ...], options: tuple[object, ...], on: RunOnServer) -> int:
+        from nixmill.cli import remote  # noqa: PLC0415 - only this way of it pays for a client
+
+        if any(option is not None for option in options):
+            raise InputError(
+                "With --remote the server decides how a commit is checked; only targets, --project, --server and"
+                " --token-file go with it.",
+                "What is checked and how stands in nixmill.toml.",
+            )
+        return with_client(on.which, lambda client: remote.run_remote(self._wiring, client, on.project, targets))
+
+    def log(
+        self,
+        what: str | None = None,
+        attribute: str | None = None,
+        /,
+        *,
+        raw: Annotated[bool, Parameter(negative="", help="With all its escape codes.")] = False,
+        follow: Annotated[
+            bool, Parameter(name=["--follow", "-f"], negative="", help="Until it ends; on a server.")
+        ] = False,
+        on: Annotated[OnServer | None, Parameter(name="*")] = None,
+    ) -> int:
         """Show the log of an attempt, or of the last failure.
 
         nixmill log                        the last failure
         nixmill log hello                  an attribute, or a part of its name
         nixmill log 812 --raw | less -R    attempt 812, with all its escape codes
+        nixmill log 41 hello --remote      on the server: of an attribute in run 41
+        nixmill log 812 -f                 ... as it is written, until its end
         """
+        if (on is not None and on.wanted) or follow or attribute is not None:
+            from nixmill.cli import remote  # noqa: PLC0415 - only this way of it pays for a client
+
+            said = what or ""
+            return with_client(on, lambda client: remote.log(client, said, attribute, raw=raw, follow=follow))
         return asyncio.run(log_command.log(self._wiring, what, raw=raw))
 
     def shell(
@@ -151,11 +188,17 @@ class CommandLine:
         """
         return asyncio.run(changes_command.diff(self._wiring, before, after, targets, Everything(what=what or What())))
 
-    def repro(self, what: str, /) -> int:
+    def repro(self, what: str, /, *, token_file: str | None = None) -> int:
         """Print commands that repeat what a run did.
 
         nixmill repro hello
+        nixmill repro https://ci.example.org/r/41
         """
+        if what.startswith(("https://", "http://")):
+            from nixmill.cli.remote_repro import repro_of_page  # noqa: PLC0415 - only this way of it pays for a client
+
+            print(*asyncio.run(repro_of_page(what, token_file)), sep="\n")  # noqa: T201 - the result is asked for
+            return 0
         print(*asyncio.run(repro_command.repro(self._wiring, what)), sep="\n")  # noqa: T201 - the result is asked for
         return 0
 

@@ -21,6 +21,7 @@ _compare = Group("Against what", sort_key=2)
 _build = Group("How it is built", sort_key=3)
 _eval = Group("How it is evaluated", sort_key=4)
 _show = Group("What is shown", sort_key=5)
+_remote = Group("Which server", sort_key=6)
 
 
 def read_size(text: str) -> int:
@@ -179,6 +180,53 @@ class Show:
     "auto, always or never; NO_COLOR wins."
     plain: bool = False
     "No live region, even on a terminal."
+
+
+@Parameter(name="*", group=_remote)
+@dataclass(frozen=True, kw_only=True)
+class Remote:
+    """A server that is asked."""
+
+    server: str | None = None
+    "Its address. Default: NIXMILL_SERVER, or sign-in's."
+    token_file: str | None = None
+    "Default: NIXMILL_TOKEN, or what sign-in kept."
+
+
+@Parameter(name="*", group=_remote)
+@dataclass(frozen=True, kw_only=True)
+class OnServer(Remote):
+    """Whether a server is asked, and which."""
+
+    remote: bool = False
+    "On the server, not here."
+
+    @property
+    def wanted(self) -> bool:
+        """Whether a server is asked at all."""
+        return self.remote or self.server is not None
+
+
+@Parameter(name="*", group=_what)
+@dataclass(frozen=True, kw_only=True)
+class RunOnServer:
+    """Whether a server checks the commit. One line of help stands for all four: `run` has many options already."""
+
+    remote: bool = False
+    "By a server: [--server URL] [--project NAME]"
+    server: Annotated[str | None, Parameter(show=False)] = None
+    token_file: Annotated[str | None, Parameter(show=False)] = None
+    project: Annotated[str | None, Parameter(show=False)] = None
+
+    @property
+    def wanted(self) -> bool:
+        """Whether a server is asked at all."""
+        return self.remote or self.server is not None or self.project is not None
+
+    @property
+    def which(self) -> Remote:
+        """The server that is asked."""
+        return Remote(server=self.server, token_file=self.token_file)
 
 
 @dataclass(frozen=True, kw_only=True)

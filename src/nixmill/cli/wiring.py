@@ -6,8 +6,11 @@ from typing import Literal, Protocol
 
 import msgspec
 
+from nixmill.config.server import ServerSettings
 from nixmill.core.doctor import Finding
+from nixmill.core.standing import Standing
 from nixmill.doors import Archive, History, Logs, Source
+from nixmill.engine.books import Books
 from nixmill.engine.request import RunDoors
 
 
@@ -47,3 +50,15 @@ class Wiring(Protocol):
 
     async def examine(self, *, thorough: bool) -> list[Finding]:
         """Look at the machine as `nixmill doctor` does; `thorough` tries the sandbox out with a tiny build."""
+
+    async def standing(self, directory: str) -> Standing:
+        """Return where the checkout around `directory` stands. Raises `InputError` where there is none."""
+
+    def serve(self, settings: ServerSettings, ready: Callable[[], None]) -> int:
+        """Be the server until a signal ends it; return the exit code.
+
+        Says on standard error where it listens, and calls `ready` once it does.
+        """
+
+    def open_server_books(self, settings: ServerSettings) -> AbstractAsyncContextManager[Books]:
+        """Open the server's database directly, brought up to date first; a running server sees what is written."""

@@ -54,11 +54,21 @@ class BuildConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """Further tries after infrastructure failures; a build that fails by itself is never tried again."""
 
 
+class WatchConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="kebab"):
+    """`[watch]`: which branches and tags a server checks. Read from the default branch only."""
+
+    branches: tuple[str, ...] = ()
+    """Globs; `!` in front excludes; the last match decides. Used where the jobset names none."""
+    tags: tuple[str, ...] = ()
+    """Globs over tags."""
+
+
 class ProjectConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="kebab"):
     """All of `nixmill.toml`."""
 
     evaluate: EvaluateConfig = EvaluateConfig()
     build: BuildConfig = BuildConfig()
+    watch: WatchConfig = WatchConfig()
 
 
 def read_config(text: str, where: str = FILE_NAME) -> ProjectConfig:
@@ -83,7 +93,7 @@ def _remedy(message: str) -> str:
         return "See docs/configuration.md for the fields and their types."
     known = [
         field.encode_name
-        for kind in (ProjectConfig, EvaluateConfig, BuildConfig)
+        for kind in (ProjectConfig, EvaluateConfig, BuildConfig, WatchConfig)
         for field in msgspec.structs.fields(kind)
     ]
     close = difflib.get_close_matches(unknown[1], known, n=1)

@@ -6,6 +6,7 @@ here or is set by people with the right to do so, never in a repository.
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
@@ -18,11 +19,15 @@ class OidcProvider(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     """Part of the callback's address: `/sign-in/NAME/callback`."""
     title: str
+    """What stands on the button."""
     issuer: str
+    """Its URL, below which its discovery document is."""
     client_id: str
+    """What the provider calls this server."""
     client_secret: str
     """Name of a credential."""
     scopes: tuple[str, ...] = ("openid", "profile", "email")
+    """What is asked for."""
     admins: tuple[str, ...] = ()
     """Subjects that are administrators."""
     sign_up: bool = True
@@ -33,22 +38,39 @@ class SmtpSettings(msgspec.Struct, frozen=True, kw_only=True):
     """How e-mail leaves."""
 
     host: str
+    """The mail server."""
     port: int = 587
+    """Usually 587 for `starttls`, 465 for `tls`."""
     security: str = "starttls"
     """`starttls`, `tls` or `none`."""
     user: str = ""
+    """Empty: no sign-in."""
     password: str = ""
     """Name of a credential."""
     sender: str = "nixmill@localhost"
+    """The address in `From`."""
+
+
+class MatrixSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Where messages to Matrix rooms are handed in. Rules name rooms only, so that no token goes anywhere else."""
+
+    homeserver: str
+    """URL of the client-server API, such as `https://matrix.example.org`."""
+    token: str = ""
+    """Name of a credential: the access token used where a rule names none."""
 
 
 class Retention(msgspec.Struct, frozen=True, kw_only=True):
     """What is kept, in days; 0 means for ever. The newest `runs` of each branch stay in any case."""
 
     runs: int = 20
+    """Newest runs kept of each branch."""
     run_days: int = 180
+    """Of runs with what is known of them."""
     log_days: int = 90
+    """Of logs."""
     audit_days: int = 730
+    """Of the audit log."""
 
 
 class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,6 +81,7 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
     listen: str = "127.0.0.1:8484"
     """`HOST:PORT`, or `unix:/path/to/socket`."""
     state: Path = Path("/var/lib/nixmill")
+    """Directory of database, logs, mirrors of repositories."""
     database: str = ""
     """`postgresql://…`, without a password; empty: SQLite in `state`."""
     database_password: str = ""
@@ -66,13 +89,23 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
     credentials: Mapping[str, Path] = {}
     """Secrets by name: files that only the server can read. Secrets stand nowhere else."""
     oidc: tuple[OidcProvider, ...] = ()
+    """None: people sign in with passwords."""
     smtp: SmtpSettings | None = None
+    """None: no e-mail."""
+    matrix: MatrixSettings | None = None
+    private_targets: bool = False
+    """Whether messages may go to URLs at loopback, link-local and private addresses."""
     hooks: tuple[Hook, ...] = ()
     hooks_at_once: int = 4
+    """Hooks that run at the same time."""
     runs_at_once: int = 4
+    """Runs that are worked on at the same time; others wait."""
     store: str = "auto"
+    """As `--store` of `nixmill run`."""
     builders: str | None = None
-    evaluator: str = "auto"
+    """As `--builders` of `nixmill run`; by default what Nix is configured for."""
+    evaluator: Literal["auto", "own", "nix-eval-jobs"] = "auto"
+    """As `--evaluator` of `nixmill run`."""
     users_add_projects: bool = False
     """Whether everybody with an account may add projects, which they then own."""
     insecure_git: bool = False

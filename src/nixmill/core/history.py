@@ -118,6 +118,18 @@ class AttemptRow(msgspec.Struct, frozen=True, kw_only=True):
     output_bytes: int = 0
 
 
+class DifferenceRow(msgspec.Struct, frozen=True, kw_only=True):
+    """How a run differs from its base in something that has no outcome: a removed attribute, an evaluation error."""
+
+    run: int
+    path: AttrPath
+    change: Change
+    renamed_to: AttrPath | None = None
+    """For a removed attribute: the new one with the same derivation."""
+    hidden_by: AttrPath | None = None
+    """For a removed attribute: the evaluation error that hides it."""
+
+
 class PastBuild(msgspec.Struct, frozen=True, kw_only=True):
     """The newest ended attempts at one derivation on this machine."""
 
@@ -130,7 +142,7 @@ class PastBuild(msgspec.Struct, frozen=True, kw_only=True):
     """The newest run with a failure that enters failure memory (semantics §6); None where it was good since."""
 
 
-Row = RunEndRow | EvaluationRow | AttributeRow | AttemptRow
+Row = RunEndRow | EvaluationRow | AttributeRow | AttemptRow | DifferenceRow
 """What a run records as it goes; of equal identity the last one wins."""
 
 

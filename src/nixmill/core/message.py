@@ -39,17 +39,21 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
     id: int = 0
     project: int = 0
     name: str
+    """Unique in its project."""
     channel: ChannelKind
+    """`email`, `webhook`, `slack` or `matrix`."""
     target: str
     """E-mail address (or `maintainers`), URL, or Matrix room; never a secret."""
     credential: str = ""
     """Name of a credential in the server's settings: signing secret, access token."""
     when: When = When.CHANGE
+    """`change`, `failure` or `always`."""
     branches: tuple[str, ...] = ()
     """Globs as of a jobset; empty: every branch of a jobset."""
     attributes: tuple[str, ...] = ()
     """Globs over attribute names: only what happened to these counts; empty: the run as a whole."""
     enabled: bool = True
+    """Whether it tells anybody."""
 
 
 class Broken(msgspec.Struct, frozen=True, kw_only=True):

@@ -95,10 +95,13 @@ class Plan:
         self._drain(node)
         return node
 
-    def tell(self, drv_path: StorePath, *, valid: Iterable[str] = (), fetchable: Iterable[str] = ()) -> None:
+    def tell(
+        self, drv_path: StorePath, *, valid: Iterable[str] = (), fetchable: Iterable[str] = (), hopeless: str = ""
+    ) -> None:
         """Tell what the store has of all outputs of a derivation: valid, fetchable, and the rest absent.
 
-        Told again, only what has become valid counts; `lost` takes it back.
+        Told again, only what has become valid counts; `lost` takes it back. `hopeless` says why building it is known
+        to fail: then it is not tried.
         """
         node = self._named(drv_path)
         node.asked = False
@@ -106,6 +109,8 @@ class Plan:
         if not node.told:
             node.told = True
             node.fetchable = self._intern(fetchable)
+            if hopeless:
+                self._blame(node, Outcome.BUILD_FAILED, None, hopeless)
         self._drain(node)
 
     def lost(self, drv_path: StorePath, names: Iterable[str]) -> None:

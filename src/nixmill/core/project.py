@@ -30,6 +30,7 @@ class Jobset(msgspec.Struct, frozen=True, kw_only=True):
     id: int = 0
     project: int = 0
     name: str
+    """Unique in its project."""
     branches: tuple[str, ...] = ()
     """Globs over branch names; `!` in front excludes; the last match decides. `main`, `release-*`, `!release-old`."""
     tags: tuple[str, ...] = ()
@@ -37,11 +38,15 @@ class Jobset(msgspec.Struct, frozen=True, kw_only=True):
     schedule: str = ""
     """Five fields of cron, in `time_zone`; empty: no timer. What is started is the newest commit of each branch."""
     time_zone: str = "UTC"
+    """Of the timer."""
     targets: tuple[str, ...] = ()
     """As after `nixmill run`; empty: what `nixmill.toml` says, else what the tree has."""
     systems: tuple[str, ...] = ()
+    """Only these; empty: what the machines can build."""
     build_class: BuildClass = BuildClass.BRANCH
+    """What goes first: `merge queue`, `pull request`, `branch`, `bulk`."""
     enabled: bool = True
+    """Whether anything starts a run of it."""
     on_push: bool = True
     """Whether a new commit starts a run; without it only the timer and people do."""
 
@@ -51,7 +56,9 @@ class Project(msgspec.Struct, frozen=True, kw_only=True):
 
     id: int = 0
     name: str
+    """In addresses; may be changed, the old one keeps leading to it."""
     title: str = ""
+    """For people."""
     url: str
     """Where it is fetched from; never holds a password."""
     credential: str = ""
@@ -59,7 +66,9 @@ class Project(msgspec.Struct, frozen=True, kw_only=True):
     default_branch: str = ""
     """Empty: what the remote's HEAD names."""
     visibility: Visibility = Visibility.PUBLIC
+    """`public`, `internal` (everybody with an account) or `private` (members)."""
     enabled: bool = True
+    """Whether it is watched."""
     poll_s: int = 60
     """Seconds between looks at the remote; 0: only webhooks and people."""
     weight: int = 1

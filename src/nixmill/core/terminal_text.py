@@ -39,17 +39,18 @@ _LINE_ENDS: Final = re.compile(r"[\n\x85\u2028\u2029]")
 _SURROGATES: Final = re.compile(r"[\ud800-\udfff]")
 
 
-def sanitise(text: str, *, colour: bool = True, limit: int = LINE_LIMIT) -> str:
+def sanitise(text: str, *, colour: bool = True, limit: int = LINE_LIMIT, show_controls: bool = False) -> str:
     """Return one line that is safe on a terminal, at most `limit` (20 or more) visible characters and colours.
 
     Colours are kept (and reset at the end) where `colour`; every other escape sequence and control goes. A carriage
-    return leaves the last state of the line, as a terminal would; tabs become spaces, line ends a space.
+    return leaves the last state of the line, as a terminal would; tabs become spaces, line ends a space. Other control
+    characters go, or are drawn (`⟨U+0007⟩`) where `show_controls`.
     """
     if text.isprintable() and len(text) <= limit:
         return text
     text = _LINE_ENDS.sub(" ", text)
     text = _ESCAPE.sub(_keep_colour if colour else _keep_nothing, text)
-    text = _SURROGATES.sub("\ufffd", _CONTROLS.sub("", text))
+    text = _SURROGATES.sub("\ufffd", _CONTROLS.sub(_drawn if show_controls else "", text))
     text = _last_state(text)
     if "\t" in text:
         text = _expand_tabs(text)
@@ -76,6 +77,11 @@ def _keep_colour(found: re.Match[str]) -> str:
 def _keep_nothing(found: re.Match[str]) -> str:
     """Drop an escape sequence; going to column 1 is what a carriage return does, and is kept as one."""
     return "\r" if found["final"] == "G" and found["args"] in _TO_COLUMN_ONE else ""
+
+
+def _drawn(found: re.Match[str]) -> str:
+    """Return a control character as something to look at; fonts lack the pictures that Unicode has for some."""
+    return f"\u27e8U+{ord(found[0]):04X}\u27e9"
 
 
 def _last_state(text: str) -> str:

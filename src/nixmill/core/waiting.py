@@ -40,12 +40,16 @@ def why(scheduler: Scheduler, node: Node, now: float) -> str:  # noqa: PLR0911 (
 
 
 def reasons(scheduler: Scheduler, now: float, limit: int = REASONS_MAX) -> tuple[tuple[str, str], ...]:
-    """Return (name, reason) of the first things that wait: the ready ones in order, then those behind running ones."""
+    """Return (name, reason) of the first things that wait."""
+    return tuple((node.name, why(scheduler, node, now)) for node in first_waiting(scheduler, limit))
+
+
+def first_waiting(scheduler: Scheduler, limit: int = REASONS_MAX) -> list[Node]:
+    """Return the first things that wait: the ready ones in order, then those behind running ones."""
     first = scheduler.ready(limit)
     behind = (user for node in scheduler.plan.running.values() for user in islice(node.waiters, limit))
     nodes = dict.fromkeys([*first, *islice(behind, 4 * limit)])
-    waiting = [node for node in nodes if node.state in {State.READY, State.WAITING, State.DELAYED}]
-    return tuple((node.name, why(scheduler, node, now)) for node in waiting[:limit])
+    return [node for node in nodes if node.state in {State.READY, State.WAITING, State.DELAYED}][:limit]
 
 
 def _why_inputs(node: Node, now: float) -> str:

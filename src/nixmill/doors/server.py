@@ -15,9 +15,20 @@ from nixmill.core.message import Delivered, Ended, Parcel, Rule
 from nixmill.core.project import Jobset, Polled, Project, Ref
 from nixmill.core.source import Tree
 from nixmill.core.view.pages import RememberedFailure
+from nixmill.doors import DoorError
+from nixmill.nix.attr_path import AttrPath
 from nixmill.nix.store_path import StorePath
 
 T = TypeVar("T")
+
+
+class RetryLaterError(DoorError):
+    """The other side asks to be left alone for `after_s` seconds; always retryable."""
+
+    def __init__(self, message: str, *, door: str, action: str, subject: str = "", after_s: float) -> None:
+        """Keep the time."""
+        super().__init__(message, door=door, action=action, subject=subject, retryable=True)
+        self.after_s = after_s
 
 
 class Projects(Protocol):
@@ -245,7 +256,16 @@ class HookRunner(Protocol):
         """Run a hook to its end and return how it ended. Calls `started` once it runs; cancelling kills its group."""
 
     def log_location(self, run: str) -> str:
-        """Return the path of a hook run's log."""
+        """Return the path of a hook run's log. Raises `InputError` where `run` cannot be the id of one."""
+
+    async def read_log(self, run: str, offset: int = 0, limit: int | None = None) -> bytes:
+        """Return `limit` bytes (default 1 MiB) of a log from `offset`; raises `InputError` as `log_location` does."""
+
+    async def delete_logs(self, runs: Sequence[str]) -> None:
+        """Delete logs; those that are not there are none the worse for it."""
+
+    async def clean_up(self) -> None:
+        """Kill what a killed server left running and delete its scratch files; before the first run."""
 
 
 class Durable(Protocol):
@@ -268,3 +288,25 @@ class Durable(Protocol):
 
     async def close(self) -> None:
         """Stop working; what is under way goes on at the next launch."""
+
+
+class Past(Protocol):
+    """What the server asks of its own past when it starts and when it compares."""
+
+    async def interrupted(self, now: float) -> int:
+        """End the attempts that were under way when the server was killed; return how many there were."""
+
+    async def previous_commit(self, number: int) -> str:
+        """Return the commit of the newest run before this one, of the same project and ref, that was evaluated whole.
+
+        Empty where there is none.
+        """
+
+    async def earlier(self, change: Change) -> Sequence[Change]:
+        """Return the changes without a verdict of the same project and ref, older than this one."""
+
+    async def before(self, number: int, path: AttrPath) -> StorePath | None:
+        """Return the derivation that an attribute of a run had on the run's base; None where there is none."""
+
+    async def counts(self, number: int) -> dict[str, int]:
+        """Count the attributes of a run, by `nixmill.core.view.parts.Filter`."""

@@ -7,7 +7,8 @@ Decides what belongs to a tree:
                         our own, so neither the person's index nor a branch nor a hook is touched; author and date are
                         fixed, so the same content is the same commit. git's own collector removes it after two weeks
     untracked files     left out, as flakes leave them out; a notice counts them
-    submodules          left out (an empty directory), as flakes do by default; a notice says so
+    submodules          left out (an empty directory), as flakes do by default; a notice says so. Mirrors of the server
+                        may have them put in (`nixmill.edge.git_submodules`)
 
 Nix reads flakes from the repository itself. Where Nix 2.8 cannot (odd characters in the path, a bare repository, no
 commit yet) it is pointed to a repository of ours that borrows the objects (`nixmill.edge.tree_cache`).
@@ -31,9 +32,11 @@ from nixmill.edge.git_checkout import (
     commit_of,
     find_checkout,
     has_file,
+    mirrored_name,
     origin_url,
     tree_of,
     wanted_commit,
+    whole_commit,
 )
 from nixmill.edge.git_command import Git
 from nixmill.edge.plain_directory import plain_tree
@@ -72,8 +75,7 @@ class GitSource:
             return await plain_tree(directory, self._cache)
         if request.revision is not None:
             commit = await wanted_commit(checkout, request.revision)
-            state = _State(commit=commit, snapshot=commit, tree=await tree_of(checkout, commit))
-            return await self._materialised(checkout, state, _NO_CHANGES)
+            return await self._materialised(checkout, await _committed(checkout, commit), _NO_CHANGES)
         changed = await _changes_of(checkout)
         return await self._materialised(checkout, await self._as_it_stands(checkout, changed), changed)
 
@@ -87,8 +89,7 @@ class GitSource:
         chosen = await choose_base(checkout, tree.commit, dirty=tree.dirty, wanted=wanted)
         if isinstance(chosen, NoBase):
             return chosen
-        state = _State(commit=chosen.commit, snapshot=chosen.commit, tree=await tree_of(checkout, chosen.commit))
-        base = await self._materialised(checkout, state, _NO_CHANGES)
+        base = await self._materialised(checkout, await _committed(checkout, chosen.commit), _NO_CHANGES)
         return msgspec.structs.replace(base, reason=chosen.reason, subdirectory=tree.subdirectory, notices=())
 
     async def read(self, tree: Tree, path: str) -> str | None:
@@ -114,7 +115,7 @@ class GitSource:
             return await _snapshot(checkout, commit, Path(temporary, "index"))
 
     async def _materialised(self, checkout: Checkout, state: _State, changed: Changes) -> Tree:
-        project = project_name(await origin_url(checkout), checkout.top)
+        project = await mirrored_name(checkout) or project_name(await origin_url(checkout), checkout.top)
         files = await self._cache.export(checkout, state.tree, project)
         self._cache.touch(files)
         return Tree(
@@ -126,7 +127,7 @@ class GitSource:
             flake_reference=await self._reference(checkout, state),
             checkout=checkout.top,
             subdirectory=checkout.prefix,
-            notices=await _notices(checkout, state.tree, changed),
+            notices=await _notices(checkout, state, changed),
         )
 
     async def _reference(self, checkout: Checkout, state: _State) -> str:
@@ -166,6 +167,11 @@ def _shows_git(directory: Path) -> bool:
     return any((above / ".git").exists() for above in (directory, *directory.parents))
 
 
+async def _committed(checkout: Checkout, commit: str) -> _State:
+    whole = await whole_commit(checkout, commit)
+    return _State(commit=commit, snapshot=whole, tree=await tree_of(checkout, whole))
+
+
 async def _changes_of(checkout: Checkout) -> Changes:
     return _NO_CHANGES if checkout.bare else await changes(checkout)
 
@@ -197,16 +203,16 @@ async def _signature(git: Git, commit: str) -> dict[str, str]:
     return who | {name.replace("AUTHOR", "COMMITTER"): value for name, value in who.items()}
 
 
-async def _notices(checkout: Checkout, tree: str, changed: Changes) -> tuple[str, ...]:
+async def _notices(checkout: Checkout, state: _State, changed: Changes) -> tuple[str, ...]:
     said: list[str] = []
     if changed.untracked:
         said.append(
             f"{changed.untracked} untracked file(s) or folder(s) are not part of what is checked; flakes ignore them "
             "too. `git add --intent-to-add` includes them."
         )
-    if await has_file(checkout, tree, ".gitmodules"):
+    if (state.snapshot == state.commit or changed.tracked) and await has_file(checkout, state.tree, ".gitmodules"):
         said.append("Submodules are left out: their directories are empty in what is checked.")
-    if await has_file(checkout, tree, ".gitattributes", containing=b"filter=lfs"):
+    if await has_file(checkout, state.tree, ".gitattributes", containing=b"filter=lfs"):
         said.append("Files kept by git-lfs are checked as the pointers that git stores, not as their content.")
     if checkout.shallow:
         said.append("This clone is shallow: the base may be a guess. `git fetch --unshallow` gets the whole history.")

@@ -7,7 +7,8 @@
     on the default branch otherwise               the commit before
     no merge base (shallow, unrelated history)    the newest commit of the default branch that is here
 
-The default branch is what the remote says (`origin/HEAD`), else the first that exists of `_CANDIDATES`.
+The default branch is what the remote says (`origin/HEAD`; of a bare repository its own `HEAD`), else the first that
+exists of `_CANDIDATES`.
 """
 
 from typing import Final
@@ -70,7 +71,7 @@ async def choose_base(checkout: Checkout, commit: str, *, dirty: bool, wanted: s
 
 
 async def _default_branch(checkout: Checkout) -> _Default | None:
-    head = await checkout.git.ask("symbolic-ref", "--quiet", _ORIGIN_HEAD)
+    head = await checkout.git.ask("symbolic-ref", "--quiet", "HEAD" if checkout.bare else _ORIGIN_HEAD)
     named = (head.text,) if head.status == 0 else ()
     for ref in (*named, *_CANDIDATES):
         commit = await commit_of(checkout, ref)

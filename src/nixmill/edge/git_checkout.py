@@ -16,6 +16,10 @@ from nixmill.edge.git_command import Git, GitFailedError, refuse_option
 
 _NOT_A_REPOSITORY: Final = re.compile(r"not a git repository \(or any ")
 """Git's words where no folder above has a `.git`; a broken repository is told in other words."""
+MIRROR_NAME: Final = "nixmill.project"
+"""Setting of a mirror: what its trees are called."""
+WHOLE: Final = "refs/nixmill/whole/"
+"""Where a mirror keeps commits with the files of their submodules, by the id of the commit itself."""
 _COMMIT_ID: Final = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
@@ -123,6 +127,16 @@ async def current_branch(checkout: Checkout) -> str | None:
 async def origin_url(checkout: Checkout) -> str:
     """Return the URL of the remote `origin`; empty where there is none. It may hold a password: never show it."""
     return (await checkout.git.ask("config", "--get", "remote.origin.url")).text
+
+
+async def mirrored_name(checkout: Checkout) -> str:
+    """Return what a mirror of the server says its trees are called; empty where this is no mirror."""
+    return (await checkout.git.ask("config", "--get", MIRROR_NAME)).text if checkout.bare else ""
+
+
+async def whole_commit(checkout: Checkout, commit: str) -> str:
+    """Return the commit of a mirror that has the files of `commit` and of its submodules; else `commit` itself."""
+    return (await commit_of(checkout, WHOLE + commit) if checkout.bare else None) or commit
 
 
 async def changes(checkout: Checkout) -> Changes:

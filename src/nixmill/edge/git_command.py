@@ -107,7 +107,7 @@ class Git:
         except TimeoutError:
             raise self._too_slow(arguments) from None
         finally:
-            await _end(process)
+            await end(process)
         return Answer(status=process.returncode or 0, output=output, complaint=complaint.decode(errors="replace"))
 
     async def _start(self, arguments: tuple[str, ...]) -> asyncio.subprocess.Process:
@@ -153,7 +153,7 @@ class Git:
         )
 
 
-async def _end(process: asyncio.subprocess.Process) -> None:
+async def end(process: asyncio.subprocess.Process) -> None:
     """Kill the command with its children if it still runs; a filter may have started some."""
     if process.returncode is None:
         with contextlib.suppress(ProcessLookupError):

@@ -13,7 +13,7 @@ from nixmill.core.run_event import Work, WorkStarted
 from nixmill.core.schedule import Assignment
 from nixmill.doors import Builder, BuildLimits, DoorError
 from nixmill.engine.observer import Observer
-from nixmill.engine.request import RunDoors
+from nixmill.engine.request import RunDoors, Tell
 from nixmill.nix.build_result import BuildResult, BuildStatus
 from nixmill.nix.derivation import Derivation
 from nixmill.nix.store_path import StorePath
@@ -30,6 +30,8 @@ class Attempted(msgspec.Struct, frozen=True, kw_only=True):
     """Inputs that turned out not to be there; they are looked at anew."""
     log_fault: str = ""
     """Why the log is not whole; a build does not fail for its log."""
+    begun: bool = True
+    """False for one that never started, or that this run left to others: then there is nothing to record."""
 
 
 class Attempt:
@@ -64,6 +66,19 @@ class Attempt:
             about_s=node.about_s if self._what.work is Work.BUILD else None,
             for_attributes=node.sample,
         )
+
+    def begins_now(self) -> None:
+        """Note the time: until now it may have waited for a place."""
+        self.row = msgspec.structs.replace(self.row, started_at=self._doors.clock.now())
+
+    def observer(self, tell: Tell) -> Observer:
+        """Return who watches it; makes its log."""
+        return Observer(self.row.number, self._doors.logs, self._doors.clock, tell)
+
+    def left(self) -> Attempted:
+        """Return what it is for a run that no longer wants it, whatever becomes of it."""
+        ending = Ending(outcome=Outcome.CANCELLED, message="It was cancelled.")
+        return Attempted(row=self.row, ending=ending, tail=(), kept_directory="", begun=False)
 
     async def carry_out(self, limits: BuildLimits, observer: Observer) -> Attempted:
         """Do it; a failed build is an answer. Cancelling ends its builder, and is an answer too."""

@@ -9,16 +9,18 @@ import msgspec
 
 from nixmill.core.evaluation import Attribute
 from nixmill.core.machine import refusal
-from nixmill.core.node import Settled
+from nixmill.core.node import PlanError, Settled, State
 from nixmill.core.outcome import Outcome
 from nixmill.core.plan import Plan
 from nixmill.core.run_event import Planned
 from nixmill.core.schedule import Scheduler
 from nixmill.engine.farm import Farm
+from nixmill.engine.memory import Memory
 from nixmill.engine.planner import Planner
 from nixmill.engine.recorder import Recorder
 from nixmill.engine.request import RunDoors, RunRequest, Tell
 from nixmill.engine.settlement import Result, Settlement
+from nixmill.engine.works import Works
 from nixmill.nix.attr_path import AttrPath
 from nixmill.nix.store_path import StorePath
 
@@ -27,7 +29,13 @@ class BuildSite:
     """The plan of one run and everything that works on it."""
 
     def __init__(
-        self, request: RunRequest, doors: RunDoors, recorder: Recorder, tell: Tell, settlement: Settlement
+        self,
+        request: RunRequest,
+        doors: RunDoors,
+        recorder: Recorder,
+        tell: Tell,
+        settlement: Settlement,
+        works: Works,
     ) -> None:
         """Begin with an empty plan."""
         self._tell = tell
@@ -38,9 +46,12 @@ class BuildSite:
         self.plan = Plan(
             keep_going=not request.fail_fast, refuse=lambda system, features: refusal(machines, system, features)
         )
-        self.planner = Planner(self.plan, doors.store, doors.history, may_fetch=doors.may_fetch)
+        memory = Memory(request, doors)
+        self.planner = Planner(self.plan, doors.store, doors.history, memory, may_fetch=doors.may_fetch)
         self.scheduler = Scheduler(self.plan, machines)
-        self._farm = Farm(self.plan, self.planner, self.scheduler, doors, request, recorder, tell, self._settle)
+        self._farm = Farm(
+            self.plan, self.planner, self.scheduler, doors, request, recorder, tell, self._settle, works, memory
+        )
 
     def want(self, attribute: Attribute, valid: Collection[StorePath]) -> None:
         """Plan an attribute, of whose outputs `valid` are in the store."""
@@ -61,6 +72,18 @@ class BuildSite:
         """Say that nothing more will be wanted."""
         self.plan.seal()
         self._farm.look()
+
+    def wants(self, drv_path: StorePath) -> bool:
+        """Say whether a derivation is in the plan and not done."""
+        try:
+            node = self.plan.node(drv_path)
+        except PlanError:
+            return False
+        return bool(node.demand) and node.state is not State.DONE and not self.plan.cancelled
+
+    def hold(self) -> bool:
+        """Start nothing more; say whether something is going on."""
+        return self._farm.hold()
 
     def cancel(self) -> None:
         """Stop everything; what waits ends as cancelled."""

@@ -18,10 +18,11 @@ from nixmill.core.schedule import Assignment, Scheduler
 from nixmill.core.waiting import reasons
 from nixmill.doors import BuildLimits
 from nixmill.engine.attempt import Attempt, Attempted
-from nixmill.engine.observer import Observer
+from nixmill.engine.memory import Memory
 from nixmill.engine.planner import Planner
 from nixmill.engine.recorder import Recorder
 from nixmill.engine.request import RunDoors, RunRequest, Tell
+from nixmill.engine.works import Listener, Works
 
 ATTEMPT_BLOCK = 64
 """Attempt numbers are reserved this many at a time."""
@@ -42,8 +43,12 @@ class Farm:
         recorder: Recorder,
         tell: Tell,
         settle: Callable[[], None],
+        works: Works,
+        memory: Memory,
     ) -> None:
         """Build `plan` with the machines of `scheduler`; call `settle` whenever derivations may have ended."""
+        self._works = works
+        self._memory = memory
         self._plan = plan
         self._planner = planner
         self._scheduler = scheduler
@@ -58,6 +63,7 @@ class Farm:
         self._waits_at = 0.0
         self._waiting = 0
         self._own: dict[str, Attribute] = {}
+        self._held = False
 
     def knows(self, attribute: Attribute) -> None:
         """Hear of an attribute, whose `meta` may limit its own build."""
@@ -66,6 +72,11 @@ class Farm:
     def look(self) -> None:
         """Look at the plan again: it has grown."""
         self._inbox.put_nowait(None)
+
+    def hold(self) -> bool:
+        """Start nothing more; say whether something is going on."""
+        self._held = True
+        return bool(self._tasks)
 
     def cancel(self) -> None:
         """Stop everything; builders end within a second."""
@@ -82,7 +93,7 @@ class Farm:
                 await self._hear()
 
     async def _start_all(self, group: asyncio.TaskGroup, number: int) -> None:
-        while (what := self._scheduler.pick(self._doors.clock.monotonic())) is not None:
+        while not self._held and (what := self._scheduler.pick(self._doors.clock.monotonic())) is not None:
             if not self._numbers:
                 first = await self._doors.history.next_attempts(ATTEMPT_BLOCK)
                 self._numbers = list(range(first + ATTEMPT_BLOCK - 1, first - 1, -1))
@@ -91,11 +102,12 @@ class Farm:
             self._tasks[what.node.id] = group.create_task(self._carry_out(what, attempt))
 
     async def _carry_out(self, what: Assignment, attempt: Attempt) -> None:
-        self._recorder.put(attempt.row)
-        self._tell(attempt.started())
-        observer = Observer(attempt.row.number, self._doors.logs, self._doors.clock, self._tell)
-        attempted = await attempt.carry_out(self._limits(what), observer)
+        listener = Listener(self._tell, self._begin)
+        attempted = await self._works.do(what, self._request.party, attempt, self._limits(what), listener)
         self._inbox.put_nowait((what, attempted))
+
+    def _begin(self, attempt: Attempt) -> None:
+        self._recorder.put(attempt.row)
 
     def _limits(self, what: Assignment) -> BuildLimits:
         """Return the request's limits, made tighter by what the attribute says of itself."""
@@ -145,7 +157,9 @@ class Farm:
             self._stop_running()
         if attempted.log_fault:
             self._tell(Noticed(text=attempted.log_fault))
-        self._recorder.put(attempted.row, then=lambda: self._tell(self._ended(what, attempted, delay)))
+        if attempted.begun:
+            await self._memory.learn(attempted.row)
+            self._recorder.put(attempted.row, then=lambda: self._tell(self._ended(what, attempted, delay)))
 
     def _delay_s(self, what: Assignment, attempted: Attempted) -> float | None:
         """Return the pause before another attempt; a fetch gets one more, then its derivation is built instead."""

@@ -7,7 +7,10 @@ made in `nixmill.core`, everything outside is behind `nixmill.doors`.
 import asyncio
 import contextlib
 import os
+from collections.abc import Sequence
 from typing import Final, NamedTuple
+
+import msgspec
 
 from nixmill.core.diff import ALWAYS_CHANGING_MIN, Base, always_changing
 from nixmill.core.evaluation import (
@@ -18,13 +21,11 @@ from nixmill.core.evaluation import (
     EvaluationFailedError,
     EvaluationRequest,
 )
-from nixmill.core.history import EvaluationRow, RunEndRow, RunRow, evaluation_key, reusable
+from nixmill.core.history import AttributeRow, EvaluationRow, RunEndRow, RunRow, evaluation_key, reusable
 from nixmill.core.plan_view import PlanView
 from nixmill.core.report import ReportBuilder, RunReport, Stop
 from nixmill.core.run_event import (
-    AttributesRemoved,
     BaseCompared,
-    ErrorsCompared,
     EvaluationTold,
     Noticed,
     RunEnded,
@@ -37,6 +38,7 @@ from nixmill.core.target import Word, show_word
 from nixmill.doors import DoorError, NotAllowedError
 from nixmill.engine.build_site import BuildSite
 from nixmill.engine.comparison import EXPLAINED_MAX, evaluate_all
+from nixmill.engine.differences import difference_rows, differences
 from nixmill.engine.dry_run import plan_view
 from nixmill.engine.explain import explain_all
 from nixmill.engine.intake import Intake
@@ -44,6 +46,7 @@ from nixmill.engine.question import place, question, words_for
 from nixmill.engine.recorder import Recorder
 from nixmill.engine.request import RunDoors, RunRequest, Tell
 from nixmill.engine.settlement import Settlement
+from nixmill.engine.works import Works
 from nixmill.nix.attr_path import AttrPath, show
 from nixmill.nix.store_path import StorePath
 
@@ -62,19 +65,22 @@ class Subject(NamedTuple):
 class Flow:
     """One run. Make it, then await `check`; `cancel` may be called at any time."""
 
-    def __init__(self, request: RunRequest, doors: RunDoors, tell: Tell) -> None:
-        """Prepare; nothing happens before `check`."""
+    def __init__(self, request: RunRequest, doors: RunDoors, tell: Tell, works: Works | None = None) -> None:
+        """Prepare; nothing happens before `check`. `works` is shared by the runs of a server."""
         self._request = request
         self._doors = doors
         self._told = tell
         self._report = ReportBuilder()
         self._began = doors.clock.monotonic()
-        self._recorder = Recorder(doors.history, self._notice)
+        self._recorder = Recorder(doors.history, self._notice, insist=request.insist)
+        self._works = works or Works()
         self._settlement = Settlement(self._recorder, self._tell)
-        self.site = BuildSite(request, doors, self._recorder, self._tell, self._settlement)
+        self.site = BuildSite(request, doors, self._recorder, self._tell, self._settlement, self._works)
         self._intake = Intake(self.site, doors.store, self._settlement, self._tell, rebuild=request.rebuild)
         self._evaluating: asyncio.Task[None] | None = None
-        self.number = 0
+        self.number = request.number or 0
+        self.evaluation_key = ""
+        self.base_key = ""
         self._base: Base | None = None
         self._cancelled = False
         self._failure: EvaluationFailedError | None = None
@@ -99,6 +105,10 @@ class Flow:
             self._evaluating.cancel()
         self.site.cancel()
 
+    def hold(self) -> bool:
+        """Start nothing more, for a run that is about to be cancelled; say whether something is being built."""
+        return self.site.hold()
+
     async def _find_subject(self) -> Subject:
         """Find what is tested, what it is compared with, and which targets that means."""
         source, request = self._doors.source, self._request
@@ -106,7 +116,10 @@ class Flow:
         words = await words_for(request, tree, source)
         if not request.compare:
             return Subject(tree, NoBase(reason="comparing was switched off"), words)
-        return Subject(tree, await source.base(tree, request.base), words)
+        base = await source.base(tree, request.base)
+        if request.base_reason and isinstance(base, Tree):
+            base = msgspec.structs.replace(base, reason=request.base_reason)
+        return Subject(tree, base, words)
 
     async def _begin(self, subject: Subject) -> None:
         """Record the run before anything of it is announced."""
@@ -121,7 +134,7 @@ class Flow:
             process=os.getpid(),
             started_at=self._doors.clock.now(),
         )
-        if not self._request.plan_only:
+        if not self._request.plan_only and self._request.number is None:
             self.number = await self._doors.history.start_run(row)
         started = RunStarted(
             run=self.number,
@@ -174,34 +187,50 @@ class Flow:
             return None
         _, key = await self._asked(subject.words, subject.base)
         row = await self._doors.history.evaluation(key)
-        return None if row is None else self._compare(Base(row), reused=True)
+        return None if row is None else self._compare(row, reused=True)
 
     async def _evaluate(self, subject: Subject) -> None:
         """Evaluate the tree that is tested; each group of records is leased, compared and planned as it arrives."""
         asked, key = await self._asked(subject.words, subject.tree)
-        self._settlement.begin(self.number, key)
+        self.evaluation_key = key
+        self._settlement.begin(self.number, key, await self._recorded_before())
         intake = self._intake
-        if not await self._take_known(key, subject.tree):
-            async with contextlib.aclosing(self._doors.evaluator.evaluate(asked)) as groups:
-                async for records in groups:
-                    await intake.take(records)
-                    await self._tell_plan(complete=False)
-            if intake.ended is not None:
-                attributes = tuple(intake.attributes.values())
-                self._record_evaluation(key, subject.tree, attributes, tuple(intake.errors), intake.ended)
+        async with self._works.evaluating(key):
+            if not await self._take_known(key, subject.tree):
+                await self._evaluate_anew(asked, key, subject.tree)
+                await self._recorder.flush()
         if intake.ended is not None:
             counts = len(intake.attributes), len(intake.errors)
             self._tell(EvaluationTold(ended=intake.ended, attributes=counts[0], errors=counts[1]))
 
+    async def _evaluate_anew(self, asked: EvaluationRequest, key: str, tree: Tree) -> None:
+        intake = self._intake
+        async with contextlib.aclosing(self._doors.evaluator.evaluate(asked)) as groups:
+            async for records in groups:
+                await intake.take(records)
+                await self._tell_plan(complete=False)
+        if intake.ended is not None:
+            attributes = tuple(intake.attributes.values())
+            self._record_evaluation(key, tree, attributes, tuple(intake.errors), intake.ended)
+
+    async def _recorded_before(self) -> Sequence[AttributeRow]:
+        """Return the outcomes that this run recorded before it was broken off."""
+        archive, number = self._doors.archive, self._request.number
+        return () if archive is None or number is None else await archive.attributes(number)
+
     async def _take_known(self, key: str, tree: Tree) -> bool:
         """Take in the records of an earlier evaluation of this very tree; say whether there were any to rely on."""
         row = None if self._request.evaluate_again else await self._doors.history.evaluation(key)
-        if row is None or not reusable(row, tree.commit):
+        commit = row.commit if row is not None and self._request.same_tree_is_enough else tree.commit
+        if row is None or not reusable(row, commit):
             return False
         wanted = {attribute.drv_path for attribute in row.attributes}
         if wanted and await self._doors.store.hold(wanted) != wanted:
             return False
-        self._notice(f"This tree was evaluated in run {row.run}; its records are used again (not: --evaluate-again).")
+        if row.run != self.number:
+            again = "its records are used again (not: --evaluate-again)"
+            self._notice(f"This tree was evaluated in run {row.run}; {again}.")
+        await self._inherit(row)
         records: tuple[EvalRecord, ...] = (*row.attributes, *row.errors)
         for start in range(0, len(records), KNOWN_GROUP):
             await self._intake.take(records[start : start + KNOWN_GROUP])
@@ -210,19 +239,34 @@ class Flow:
         )
         return True
 
+    async def _inherit(self, row: EvaluationRow) -> None:
+        """Let failures of the same tree stand: trying again is for people (semantics §6, "by hand")."""
+        request, archive = self._request, self._doors.archive
+        runs = {run for _, run in row.outcomes.values()}
+        if archive is not None and runs and request.remember and not (request.rebuild or request.forgive):
+            self._settlement.inherit(await archive.attributes(max(runs)))
+
     async def _evaluate_base(self, base: Tree, words: tuple[Word, ...]) -> None:
         """Evaluate the base for comparison only; a base that does not evaluate is a notice, not a failure."""
         asked, key = await self._asked(words, base)
         try:
-            records = await evaluate_all(self._doors, asked)
+            async with self._works.evaluating(key):
+                await self._evaluate_base_once(asked, key, base)
         except EvaluationFailedError as error:
             self._notice(f"The base {base.commit[:12]} does not evaluate, so nothing is compared: {error}")
+
+    async def _evaluate_base_once(self, asked: EvaluationRequest, key: str, base: Tree) -> None:
+        known = await self._doors.history.evaluation(key)
+        if known is not None:  # another run evaluated it meanwhile
+            self._compare(known, reused=True)
             return
+        records = await evaluate_all(self._doors, asked)
         if records and isinstance(records[-1], EvaluationEnded):
             attributes = tuple(record for record in records if isinstance(record, Attribute))
             errors = tuple(record for record in records if isinstance(record, EvalError))
             row = self._record_evaluation(key, base, attributes, errors, records[-1])
-            self._compare(Base(row), reused=False)
+            self._compare(row, reused=False)
+            await self._recorder.flush()
 
     async def _end(self) -> Verdict:
         """Fold everything into a verdict; record it, then tell it."""
@@ -266,21 +310,23 @@ class Flow:
         self._report.handle(event)
         self._told(event)
 
-    def _compare(self, base: Base, *, reused: bool) -> Base:
-        self._base = base
+    def _compare(self, row: EvaluationRow, *, reused: bool) -> Base:
+        inherit = not (self._request.rebuild or self._request.forgive)
+        base = self._base = Base(row, inherit=inherit)
+        self.base_key = row.key
         self._intake.compare_with(base)
         self._settlement.compare_with(base)
-        row = base.row
         self._tell(BaseCompared(attributes=len(row.attributes), errors=len(row.errors), reused=reused))
         return base
 
     def _tell_differences(self) -> None:
         """Tell which errors are new, and what the base has and the tree has not: never silently lost (scenario D7)."""
         if self._base is not None:
-            base = self._base
-            self._tell(ErrorsCompared(changes=tuple((e.path, base.erred(e)) for e in self._intake.errors)))
-            gone = self._base.removed(self._intake.attributes.values(), self._intake.errors)
-            self._tell(AttributesRemoved(removed=tuple((one.path, one.renamed_to, one.hidden_by) for one in gone)))
+            erred, removed = differences(self._base, self._intake)
+            if not self._request.plan_only:
+                self._recorder.put(*difference_rows(self.number, erred, removed))
+            self._tell(erred)
+            self._tell(removed)
 
     async def _tell_always_changing(self, tree: Tree) -> None:
         """Tell which changed attributes differ in every evaluation: comparing says nothing about them (D18)."""

@@ -78,6 +78,9 @@ class Intake:
         self.attributes[attribute.path] = attribute
         self.changed += self._base is None or not self._base.same(attribute)
         self._tell(AttributeFound(attribute=attribute))
+        if (before := self._settlement.stands(attribute)) is not None:
+            self._settlement.settle(before)
+            return
         known = self._base.reuse(attribute) if self._base is not None and not self._rebuild else None
         present = all(path is not None and path in valid for path in attribute.outputs.values())
         if known is None or present:

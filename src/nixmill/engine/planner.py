@@ -13,6 +13,7 @@ from nixmill.core.node import Node, State
 from nixmill.core.outcome import Outcome
 from nixmill.core.plan import Plan
 from nixmill.doors import History, Store
+from nixmill.engine.memory import Memory
 from nixmill.nix.derivation import Derivation
 from nixmill.nix.store_path import StorePath
 
@@ -20,8 +21,9 @@ from nixmill.nix.store_path import StorePath
 class Planner:
     """Keeps one plan supplied with facts about one store."""
 
-    def __init__(self, plan: Plan, store: Store, history: History, *, may_fetch: bool) -> None:
+    def __init__(self, plan: Plan, store: Store, history: History, memory: Memory, *, may_fetch: bool) -> None:
         """Supply `plan`; with `may_fetch` the store's caches are asked too."""
+        self._memory = memory
         self._plan = plan
         self._store = store
         self._history = history
@@ -69,12 +71,15 @@ class Planner:
         paths = {path for node in known for path in (node.outputs or {}).values() if path is not None}
         valid = await self._store.hold(paths) if paths else set()
         await self._ask_caches([node.drv_path for node in known if not _all_in(node, valid)])
+        absent = [node.drv_path for node in known if not _all_in(node, valid | self._fetchable)]
+        hopeless = await self._memory.believed(absent)
         for node in known:
             outputs = node.outputs or {}
             self._plan.tell(
                 node.drv_path,
                 valid=[name for name, path in outputs.items() if path in valid],
                 fetchable=[name for name, path in outputs.items() if path in self._fetchable],
+                hopeless=hopeless.get(node.drv_path, ""),
             )
 
     async def _ask_caches(self, drv_paths: Collection[StorePath]) -> None:

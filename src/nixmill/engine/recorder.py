@@ -2,14 +2,19 @@
 
 Whoever records may go on at once; what must be announced is handed over as `then` and called after the commit
 (semantics §4, "anything that matters is in the database before it is announced").
-Where history cannot be written, a run on a person's machine goes on without it, saying so once.
+Where history cannot be written, a run on a person's machine goes on without it, saying so once; one of a server
+waits until it can.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final
 
 from nixmill.core.history import Row
 from nixmill.doors import DoorError, History
+
+RETRY_S: Final = 5.0
 
 Then = Callable[[], None]
 _Item = tuple[Sequence[Row], Then | None]
@@ -18,8 +23,9 @@ _Item = tuple[Sequence[Row], Then | None]
 class Recorder:
     """The one writer of a run. Use as a task: `run()` until `close()`."""
 
-    def __init__(self, history: History, notice: Callable[[str], None]) -> None:
-        """Write to `history`; say troubles through `notice`."""
+    def __init__(self, history: History, notice: Callable[[str], None], *, insist: bool = False) -> None:
+        """Write to `history`; say troubles through `notice`. With `insist`, nothing goes on unrecorded."""
+        self._insist = insist
         self._history = history
         self._notice = notice
         self._queue: asyncio.Queue[_Item | None] = asyncio.Queue()
@@ -32,6 +38,12 @@ class Recorder:
     async def write_now(self, *rows: Row) -> None:
         """Record `rows`, all put before them having been written."""
         await self._write([(rows, None)])
+
+    async def flush(self) -> None:
+        """Return once everything put so far is written."""
+        written = asyncio.Event()
+        self.put(then=written.set)
+        await written.wait()
 
     def close(self) -> None:
         """Let `run` end after everything put so far."""
@@ -50,11 +62,37 @@ class Recorder:
     async def _write(self, items: Sequence[_Item]) -> None:
         rows = [row for item, _ in items for row in item]
         if rows and not self._broken:
-            try:
-                await self._history.record(rows)
-            except DoorError as error:
-                self._broken = True
-                self._notice(f"{error} This run goes on without history.")
+            await self._record(rows)
         for _, then in items:
             if then is not None:
                 then()
+
+    async def _record(self, rows: Sequence[Row]) -> None:
+        for pause in self._pauses():
+            try:
+                await self._history.record(rows)
+            except DoorError as error:
+                if self._insist and not error.retryable:
+                    raise
+                self._notice(f"{error} This run {'waits for it' if self._insist else 'goes on without history'}.")
+                await asyncio.sleep(pause)
+            else:
+                return
+        self._broken = True
+
+    def _pauses(self) -> Iterator[float]:
+        """Yield how long to wait after each try; after the last one the history is given up."""
+        return itertools.repeat(RETRY_S) if self._insist else iter([0.0])
+
+
+async def record_insisting(history: History, row: Row) -> None:
+    """Record a row, however long the database is away; raises what no waiting helps against."""
+    while True:
+        try:
+            await history.record([row])
+        except DoorError as error:
+            if not error.retryable:
+                raise
+            await asyncio.sleep(RETRY_S)
+        else:
+            return

@@ -7,10 +7,13 @@ import msgspec
 
 from nixmill.core.attempt import RetryPolicy
 from nixmill.core.evaluation import EvaluationLimits, EvaluationSettings
+from nixmill.core.fairness import Party
 from nixmill.core.machine import Machine
 from nixmill.core.run_event import RunEvent
 from nixmill.core.target import Word
 from nixmill.doors import Archive, Builder, BuildLimits, Clock, Evaluator, History, Logs, Source, Store
+from nixmill.doors.server import Failures
+from nixmill.nix.store_path import StorePath
 
 Tell = Callable[[RunEvent], None]
 """Hears each event of a run, in order; must return at once."""
@@ -25,6 +28,8 @@ class RunRequest(msgspec.Struct, frozen=True, kw_only=True):
     revision: str | None = None
     base: str | None = None
     """A commit to compare with; None: the merge base with the default branch."""
+    base_reason: str = ""
+    """Why that commit; empty: the person asked for it."""
     compare: bool = True
     """Whether to look at a base at all."""
     rebuild: bool = False
@@ -39,6 +44,17 @@ class RunRequest(msgspec.Struct, frozen=True, kw_only=True):
     build_limits: BuildLimits = BuildLimits()
     place: str = ""
     """The store directory: part of an evaluation's identity."""
+    number: int | None = None
+    """The run that was recorded before; None: one is recorded when it begins."""
+    same_tree_is_enough: bool = False
+    """Take a known evaluation of the same tree also for another commit (`docs/decisions/009-tree-identity.md`)."""
+    insist: bool = False
+    """Go no further than what could be recorded: wait for the database instead of going on without it."""
+    party: Party = Party()
+    forgive: frozenset[StorePath] = frozenset()
+    """Derivations whose remembered failure does not count."""
+    remember: bool = False
+    """Believe and remember failures (semantics §6)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,5 +72,7 @@ class RunDoors:
     history: History
     archive: Archive | None
     """The same history for looking back; None where there is none."""
+    failures: Failures | None = None
+    """What is remembered of failures; None where nothing is, as on a person's own machine."""
     may_fetch: bool
     """Whether some cache can be reached at all."""

@@ -1,4 +1,4 @@
-"""Opens the database: settings of SQLite, versions that are refused, migrations, and what goes wrong in words.
+"""Opens a database of SQLite: settings, versions that are refused, migrations; and what the two dialects write apart.
 
 Source of the settings: measurements of the stack. WAL with `synchronous=FULL`, because what matters is in the
 database before it is announced; immediate transactions, because one that starts as a reader and then writes fails
@@ -47,18 +47,14 @@ def refuse_old_sqlite(sqlite_version: tuple[int, ...], python_version: tuple[int
         )
 
 
-def open_connection(file: Path) -> Connection:
-    """Open the history at `file`, made and migrated where needed; raise whatever the outside raises.
-
-    The connection may be used by the calling thread only.
-    """
+def open_sqlite(file: Path) -> None:
+    """Make and migrate the database at `file` where needed; raise whatever the outside raises."""
     refuse_old_sqlite(sqlite3.sqlite_version_info, sys.version_info[:3])
     make_directory(file.parent)
     with _only_one_opens(file.parent):
         if not file.exists():
             os.close(create_file(file))
         _migrate(file)
-        return sqlite_engine(file).connect()
 
 
 @contextlib.contextmanager
@@ -72,25 +68,39 @@ def _only_one_opens(directory: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def sqlite_engine(file: Path, *, foreign_keys: bool = True) -> Engine:
+def sqlite_engine(file: Path, *, foreign_keys: bool = True, reads_only: bool = False) -> Engine:
     """Return an engine whose connections have nixmill's settings."""
     url = URL.create("sqlite", database=str(file))
     engine = create_engine(url, poolclass=NullPool, connect_args={"isolation_level": None})
-    event.listen(engine, "connect", functools.partial(_configure, foreign_keys))
+    event.listen(engine, "connect", functools.partial(_configure, foreign_keys=foreign_keys, reads_only=reads_only))
     event.listen(engine, "begin", _begin)
     return engine
 
 
-def _configure(foreign_keys: bool, connection: sqlite3.Connection, _record: object) -> None:  # noqa: FBT001 - partial
+def _configure(
+    connection: sqlite3.Connection, _record: object, *, foreign_keys: bool = True, reads_only: bool = False
+) -> None:
     for pragma in (
         f"busy_timeout={BUSY_TIMEOUT_MS}",
-        "auto_vacuum=INCREMENTAL",  # only has an effect on an empty file
+        # Only has an effect on an empty file; on any other it would wait for whoever writes.
+        *(["auto_vacuum=INCREMENTAL"] if _is_empty(connection) else []),
         "journal_mode=WAL",
         "synchronous=FULL",
         f"foreign_keys={int(foreign_keys)}",
         f"journal_size_limit={JOURNAL_SIZE_LIMIT}",
+        f"query_only={int(reads_only)}",
     ):
         connection.execute(f"PRAGMA {pragma}").close()
+
+
+def configure(connection: sqlite3.Connection, record: object) -> None:
+    """Give a connection of another library's engine nixmill's settings (event `connect` of SQLAlchemy)."""
+    _configure(connection, record)
+
+
+def _is_empty(connection: sqlite3.Connection) -> bool:
+    with contextlib.closing(connection.execute("PRAGMA page_count")) as cursor:
+        return bool(cursor.fetchone()[0] == 0)
 
 
 def _begin(connection: Connection) -> None:

@@ -175,7 +175,7 @@ def attributes(connection: Connection, run: int) -> list[AttributeRow]:
     """Return the outcomes that a run recorded, in the order of their paths."""
     of = tables.outcome.c
     key = tables.evaluation.c.key.label("evaluation")
-    columns = [column for column in of if column.name != "evaluation"]
+    columns = [column for column in of if column.name not in {"evaluation", "rank"}]
     query = (
         select(key, *columns)
         .join_from(tables.run_evaluation, tables.evaluation)
@@ -187,8 +187,9 @@ def attributes(connection: Connection, run: int) -> list[AttributeRow]:
 
 
 def crashed_runs(connection: Connection) -> list[RunRow]:
-    """Return the runs that never ended and whose process is gone."""
-    query = select(tables.run).where(tables.run.c.ended_at.is_(None)).order_by(tables.run.c.number)
+    """Return the runs that never ended and whose process is gone; a server's runs go on at its next start."""
+    of = tables.run.c
+    query = select(tables.run).where(of.ended_at.is_(None), of.state == "").order_by(of.number)
     return [
         run_row(row)
         for row in connection.execute(query)

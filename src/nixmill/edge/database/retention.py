@@ -4,13 +4,17 @@ A pruning is many short transactions, so that a run that goes on meanwhile never
 anywhere. An evaluation goes when no run is left that recorded it or found outcomes under it.
 """
 
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import Final
 
-from sqlalchemy import Connection, delete, exists, select
+from sqlalchemy import Connection, Select, cast, delete, exists, func, select
 
 from nixmill.core.history import Keep, runs_to_prune
+from nixmill.core.run_event import Verdict
 from nixmill.edge.database import tables
+from nixmill.edge.database.deletion import delete_some
+from nixmill.edge.database.engine import as_table
 from nixmill.edge.database.reading import crashed_runs
 
 PAGES: Final = 2_000
@@ -18,36 +22,56 @@ PAGES: Final = 2_000
 
 
 def doomed_runs(connection: Connection, keep: Keep, now: float) -> list[int]:
-    """Return the numbers of the runs that go, the oldest first; runs that still go on are never among them."""
+    """Return the numbers of the runs that go, the oldest first; runs that still go on are never among them.
+
+    Of a server's runs the newest of each branch stay, and the newest good one; what `nixmill run` did is one stream.
+    """
     of = tables.run.c
-    killed = [run.number for run in crashed_runs(connection)]
-    over = select(of.number, of.started_at).where(of.ended_at.is_not(None) | of.number.in_(killed))
-    return runs_to_prune(((number, started_at) for number, started_at in connection.execute(over)), keep, now)
+    killed = _numbers(connection, [run.number for run in crashed_runs(connection)])
+    over = select(of.number, of.started_at, of.project_id, of.ref, of.verdict)
+    streams: dict[tuple[int | None, str], list[tuple[int, float]]] = defaultdict(list)
+    newest_good: dict[tuple[int | None, str], int] = {}
+    for number, started_at, project, ref, verdict in connection.execute(
+        over.where(of.ended_at.is_not(None) | of.number.in_(killed)).order_by(of.number)
+    ):
+        streams[project, ref].append((number, started_at))
+        if project is not None and verdict == Verdict.GOOD.value:
+            newest_good[project, ref] = number
+    doomed = {number for stream in streams.values() for number in runs_to_prune(stream, keep, now)}
+    return sorted(doomed - set(newest_good.values()))
 
 
 def attempts_of(connection: Connection, runs: Sequence[int]) -> list[int]:
     """Return the numbers of all attempts of these runs."""
     of = tables.attempt.c
-    query = select(of.number).where(of.run.in_(runs)).order_by(of.number)
+    query = select(of.number).where(of.run.in_(_numbers(connection, runs))).order_by(of.number)
     return list(connection.execute(query).scalars())
 
 
-def doomed_evaluations(connection: Connection, runs: Sequence[int]) -> list[int]:
-    """Return the ids of the evaluations that no other run than these has to do with."""
+def doomed_evaluations(connection: Connection, runs: Sequence[int]) -> int:
+    """Return how many evaluations no other run than these has to do with."""
     links = tables.run_evaluation.c
-    used = exists().where(links.evaluation == tables.evaluation.c.id).where(links.run.not_in(runs))
-    return list(connection.execute(select(tables.evaluation.c.id).where(~used)).scalars())
+    others = links.run.not_in(_numbers(connection, runs))
+    used = exists().where(links.evaluation == tables.evaluation.c.id).where(others)
+    return int(connection.execute(select(func.count()).select_from(tables.evaluation).where(~used)).scalar_one())
 
 
-def forget_run(connection: Connection, number: int) -> None:
-    """Delete a run; its attempts and outcomes go with it."""
+def forget_some_of_run(connection: Connection, number: int, batch: int) -> bool:
+    """Delete some rows of a run and, at last, the run; say whether there is more."""
+    links = tables.run_evaluation.c
+    mine = select(links.evaluation).where(links.run == number)
+    outcomes = (tables.outcome.c.run == number) & tables.outcome.c.evaluation.in_(mine)
+    if delete_some(connection, tables.outcome, outcomes, batch):
+        return True
+    if delete_some(connection, tables.attempt, tables.attempt.c.run == number, batch):
+        return True
     connection.execute(delete(tables.run).where(tables.run.c.number == number))
+    return False
 
 
-def forget_evaluation(connection: Connection, number: int) -> None:
-    """Delete an evaluation that no run uses by now; its attributes and errors go with it."""
-    used = exists().where(tables.run_evaluation.c.evaluation == number)
-    connection.execute(delete(tables.evaluation).where(tables.evaluation.c.id == number).where(~used))
+def _numbers(connection: Connection, numbers: Sequence[int]) -> Select[int]:
+    """Return a query for numbers that are handed over as one parameter: any number of them."""
+    return select(cast(as_table(connection, [str(number) for number in numbers]).c.value, tables.NUMBER))
 
 
 def give_space_back(connection: Connection) -> bool:

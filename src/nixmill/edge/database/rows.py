@@ -4,6 +4,7 @@ Decides how values are stored: enumerations by value, paths as ASCII JSON, what 
 column. Text from strangers is stored as it is but for NUL and lone surrogates, which no database takes.
 """
 
+import hashlib
 import json
 import re
 from enum import StrEnum
@@ -14,14 +15,18 @@ from sqlalchemy import Row as SqlRow
 from sqlalchemy import RowMapping
 
 from nixmill.core.evaluation import Attribute, EvalError, EvalFault
-from nixmill.core.history import AttemptRow, AttributeRow, PastBuild, RunRow
+from nixmill.core.history import AttemptRow, AttributeRow, DifferenceRow, PastBuild, RunRow
 from nixmill.core.outcome import Outcome
 from nixmill.core.run_event import Change, Verdict, Work
+from nixmill.edge.database.pages_rank import rank_of
 from nixmill.nix.attr_path import AttrPath
 from nixmill.nix.store_path import StorePath
 
 Values = dict[str, Any]
 T = TypeVar("T", bound=StrEnum)
+
+PATH_MAX: Final = 2_000
+"""Bytes of a stored path: PostgreSQL indexes no row of more than 2,704 (its manual, "B-Tree Indexes")."""
 
 _OUTCOMES: Final = {outcome.value: outcome for outcome in Outcome}
 _UNSTORABLE: Final = re.compile("[\0\ud800-\udfff]")
@@ -58,8 +63,12 @@ def clean(text: str) -> str:
 
 
 def path_text(path: AttrPath) -> str:
-    """Return a path as it is stored."""
-    return json.dumps(path, separators=(",", ":"))
+    """Return a path as it is stored. One that is absurdly long is cut, visibly, to a path that is as unique."""
+    text = json.dumps(path, separators=(",", ":"))
+    if len(text) <= PATH_MAX:
+        return text
+    digest = hashlib.sha256(text.encode()).hexdigest()[:32]
+    return json.dumps([f"{text[: PATH_MAX // 3]}… ({len(text)} characters, {digest})"], separators=(",", ":"))
 
 
 def path_of(text: str) -> AttrPath:
@@ -107,8 +116,8 @@ def run_values(row: RunRow, process_identity: str) -> Values:
 
 def run_row(row: SqlRow[Any]) -> RunRow:
     """Return a row of `nm_run`."""
-    values = dict(row._mapping)  # noqa: SLF001 - the public name for it, for all its underscore
-    del values["process_identity"]
+    columns = row._mapping  # noqa: SLF001 - the public name for it, for all its underscore
+    values = {field: columns[field] for field in RunRow.__struct_fields__}
     values["targets"] = tuple(json.loads(row.targets))
     values["verdict"] = None if row.verdict is None else _member(Verdict, row.verdict)
     return RunRow(**values)
@@ -189,16 +198,28 @@ def outcome_values(evaluation: int, row: AttributeRow) -> Values:
         "how": clean(row.how),
         "culprit": row.culprit,
         "seconds": row.seconds,
+        "rank": rank_of(row.outcome, row.change),
     }
 
 
 def outcome_row(values: RowMapping) -> AttributeRow:
     """Return an attribute's outcome; `values` holds the evaluation's key instead of its id."""
-    fields: Values = {str(name): value for name, value in values.items()}
+    fields: Values = {name: values[name] for name in AttributeRow.__struct_fields__}
     fields["path"] = path_of(fields["path"])
     fields["outcome"] = _member(Outcome, fields["outcome"])
     fields["change"] = _member(Change, fields["change"])
     return AttributeRow(**fields)
+
+
+def difference_values(row: DifferenceRow) -> Values:
+    """Return the columns of a difference from the base."""
+    return {
+        "run": row.run,
+        "path": path_text(row.path),
+        "change": row.change.value,
+        "renamed_to": None if row.renamed_to is None else path_text(row.renamed_to),
+        "hidden_by": None if row.hidden_by is None else path_text(row.hidden_by),
+    }
 
 
 def attempt_values(row: AttemptRow) -> Values:

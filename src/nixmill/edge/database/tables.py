@@ -19,6 +19,7 @@ from sqlalchemy import (
     Index,
     Integer,
     MetaData,
+    SmallInteger,
     Table,
     Text,
     false,
@@ -53,7 +54,7 @@ run: Final = Table(
     Column("verdict", Text),
     Column("sentence", Text, nullable=False),
     # What follows belongs to runs of the server; a run of `nixmill run` leaves it as it is.
-    Column("project_id", NUMBER, ForeignKey("nm_project.id", ondelete="CASCADE"), index=True),
+    Column("project_id", NUMBER, ForeignKey("nm_project.id", ondelete="CASCADE")),
     Column("jobset", NUMBER, ForeignKey("nm_jobset.id", ondelete="SET NULL"), index=True),
     Column("ref", Text, nullable=False, server_default=""),
     Column("origin", Text, nullable=False, server_default=""),
@@ -72,8 +73,13 @@ run: Final = Table(
     Column("base_evaluation", Text, nullable=False, server_default=""),
     Column("counts", Text, nullable=False, server_default="{}"),
     Column("notices", Text, nullable=False, server_default="[]"),
+    Column("output_bytes", BigInteger, nullable=False, server_default="0"),
     sqlite_autoincrement=True,
 )
+Index("ix_nm_run_project_number", run.c.project_id, run.c.number)
+Index("ix_nm_run_ref", run.c.project_id, run.c.ref, run.c.number)
+Index("ix_nm_run_ref_verdict", run.c.project_id, run.c.ref, run.c.verdict, run.c.number)
+Index("ix_nm_run_commit", run.c.commit, postgresql_ops={"commit": "text_pattern_ops"})
 Index("ix_nm_run_open", run.c.number, sqlite_where=run.c.ended_at.is_(None), postgresql_where=run.c.ended_at.is_(None))
 
 evaluation: Final = Table(
@@ -101,6 +107,13 @@ attribute: Final = Table(
     Column("details", Text, nullable=False),
     sqlite_with_rowid=False,
 )
+Index("ix_nm_attribute_path", attribute.c.evaluation, attribute.c.path)
+Index(
+    "ix_nm_attribute_drv_path",
+    attribute.c.drv_path,
+    attribute.c.evaluation,
+    postgresql_ops={"drv_path": "text_pattern_ops"},
+)
 
 evaluation_error: Final = Table(
     "nm_evaluation_error",
@@ -112,6 +125,7 @@ evaluation_error: Final = Table(
     Column("details", Text, nullable=False),
     sqlite_with_rowid=False,
 )
+Index("ix_nm_evaluation_error_path", evaluation_error.c.evaluation, evaluation_error.c.path)
 
 run_evaluation: Final = Table(
     "nm_run_evaluation",
@@ -134,11 +148,14 @@ outcome: Final = Table(
     Column("how", Text, nullable=False),
     Column("culprit", Text),
     Column("seconds", Double, nullable=False),
+    Column("rank", SmallInteger, nullable=False, server_default="0"),
     ForeignKeyConstraint(
         ["evaluation", "run"], ["nm_run_evaluation.evaluation", "nm_run_evaluation.run"], ondelete="CASCADE"
     ),
     sqlite_with_rowid=False,
 )
+"""`rank` is where a page shows it (`pages_rank`), made from outcome and change when they are recorded."""
+Index("ix_nm_outcome_rank", outcome.c.evaluation, outcome.c.run, outcome.c.rank, outcome.c.path)
 
 attempt: Final = Table(
     "nm_attempt",
@@ -158,7 +175,24 @@ attempt: Final = Table(
     Column("log", Text, nullable=False),
     Column("output_bytes", BigInteger, nullable=False),
 )
-Index("ix_nm_attempt_drv_path", attempt.c.drv_path, attempt.c.number, attempt.c.outcome)
+Index(
+    "ix_nm_attempt_drv_path",
+    attempt.c.drv_path,
+    attempt.c.number,
+    attempt.c.outcome,
+    postgresql_ops={"drv_path": "text_pattern_ops"},
+)
+_open = attempt.c.outcome.is_(None)
+Index("ix_nm_attempt_open", attempt.c.run, attempt.c.number, sqlite_where=_open, postgresql_where=_open)
+Index(
+    "ix_nm_attempt_started",
+    attempt.c.started_at,
+    attempt.c.run,
+    attempt.c.machine,
+    attempt.c.work,
+    attempt.c.outcome,
+    attempt.c.seconds,
+)
 
 _built = (attempt.c.outcome == "succeeded") & (attempt.c.work == "build")
 Index(

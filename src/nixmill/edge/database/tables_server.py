@@ -255,7 +255,7 @@ hook_run: Final = Table(
     Column("project", NUMBER, ForeignKey("nm_project.id", ondelete="CASCADE"), nullable=False, index=True),
     Column("attribute", Text, nullable=False),
     Column("state", Text, nullable=False, index=True),
-    Column("created_at", Double, nullable=False),
+    Column("created_at", Double, nullable=False, index=True),
     Column("started_at", Double),
     Column("ended_at", Double),
     Column("exit_code", Integer),

@@ -1,4 +1,4 @@
-"""One thread that owns the connection, so that the event loop never waits for the disk.
+"""Threads that own connections, so that the event loop never waits for the disk or the network.
 
 Writes that come while another transaction commits are joined in the next one (group commit): each of them sees
 its own success or failure, all of them pay for one sync of the disk. Work may be run twice, after a rollback.
@@ -8,15 +8,17 @@ What this file does not know: SQL.
 import asyncio
 import queue
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar
 
 from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
 
-from nixmill.edge.database.engine import READ_ONLY, open_connection
-from nixmill.edge.database.faults import EXPECTED, door_error
+from nixmill.edge.database.faults import EXPECTED, Trouble, door_error, trouble
+from nixmill.edge.database.link import Link
+from nixmill.edge.database.place import Place
 
 T = TypeVar("T")
 
@@ -31,79 +33,33 @@ class _Job(NamedTuple):
     future: Future[Any]
     action: str
     writes: bool
+    deadline: float
+    """Until when (monotonic) a server that is gone is waited for."""
 
 
-class DatabaseThread:
-    """Runs functions on the connection, in the order in which they were asked for."""
+class Jobs:
+    """What waits for a thread."""
 
-    def __init__(self, file: Path) -> None:
-        """Start the thread; call `opened` next."""
-        self._file = file
-        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
-        self._opened: Future[None] = Future()
-        self._opened.set_running_or_notify_cancel()  # whoever stops waiting must not disturb the thread
-        self._closed = False
-        # A daemon thread: a program that ends without closing must not hang. SQLite rolls back what was under way.
-        self._thread = threading.Thread(target=self._run, name="nixmill-history", daemon=True)
-        self._thread.start()
+    def __init__(self) -> None:
+        """Begin with nothing."""
+        self._queue: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
 
-    async def opened(self) -> None:
-        """Return once the database is open; raise `DoorError` where it cannot be opened."""
-        await asyncio.wrap_future(self._opened)
-
-    async def read(self, work: Callable[[Connection], T], *, action: str) -> T:
-        """Run `work` in a transaction that only reads."""
-        return await self._do(work, action, writes=False)
-
-    async def write(self, work: Callable[[Connection], T], *, action: str) -> T:
-        """Run `work` in a transaction that is durable when this returns."""
-        return await self._do(work, action, writes=True)
-
-    async def close(self) -> None:
-        """Finish what was asked for, then close the connection. May be called twice."""
-        self._closed = True
-        self._jobs.put(None)
-        await asyncio.to_thread(self._thread.join)
-
-    async def _do(self, work: Callable[[Connection], T], action: str, *, writes: bool) -> T:
-        if self._closed:
-            raise RuntimeError(f"The history was asked to {action} after it was closed.")
+    async def put(self, work: Callable[[Connection], T], action: str, *, writes: bool, patience_s: float) -> T:
+        """Let a thread do something and return what came of it."""
         future: Future[T] = Future()
-        self._jobs.put(_Job(work, future, action, writes))
+        self._queue.put(_Job(work, future, action, writes, time.monotonic() + patience_s))
         return await asyncio.wrap_future(future)
 
-    def _run(self) -> None:
-        try:
-            connection = open_connection(self._file)
-        except EXPECTED as error:
-            self._opened.set_exception(door_error(error, file=self._file, action="open"))
-            return
-        except BaseException as error:  # noqa: BLE001 - handed to whoever opens
-            self._opened.set_exception(error)
-            return
-        self._opened.set_result(None)
-        try:
-            while self._step(connection):
-                pass
-        finally:
-            connection.close()
+    def end(self) -> None:
+        """Make one thread end once it comes to this."""
+        self._queue.put(None)
 
-    def _step(self, connection: Connection) -> bool:
-        """Do what waits now; say whether there may be more."""
-        jobs, more = self._waiting()
-        while jobs:
-            count = 1
-            if jobs[0].writes:
-                count = next((i for i, job in enumerate(jobs) if not job.writes), len(jobs))
-            group, jobs = jobs[:count], jobs[count:]
-            self._transaction(connection, [job for job in group if job.future.set_running_or_notify_cancel()])
-        return more
-
-    def _waiting(self) -> tuple[list[_Job], bool]:
+    def take(self, most: int) -> tuple[list[_Job], bool]:
+        """Wait for work; return what there is, at most `most`, and whether to ask again afterwards."""
         jobs: list[_Job] = []
         try:
-            while len(jobs) < GROUP_MAX:
-                job = self._jobs.get(block=not jobs)
+            while len(jobs) < most:
+                job = self._queue.get(block=not jobs)
                 if job is None:
                     return jobs, False
                 jobs.append(job)
@@ -111,26 +67,69 @@ class DatabaseThread:
             pass
         return jobs, True
 
-    def _transaction(self, connection: Connection, group: Sequence[_Job]) -> None:
+
+class DatabaseThread:
+    """Does jobs, in the order in which they were asked for."""
+
+    def __init__(self, jobs: Jobs, place: Place, *, reads_only: bool, name: str) -> None:
+        """Start the thread; it connects with the first job."""
+        self._jobs = jobs
+        self._place = place
+        self._most = 1 if reads_only else GROUP_MAX
+        self._closing = threading.Event()
+        self._link = Link(place, self._closing, reads_only=reads_only)
+        # A daemon thread: a program that ends without closing must not hang. What was under way is rolled back.
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    async def close(self) -> None:
+        """Finish what was asked for, but wait no longer for a server that is gone. May be called twice."""
+        self._closing.set()
+        await asyncio.to_thread(self._thread.join)
+
+    def _run(self) -> None:
+        try:
+            while self._step():
+                pass
+        finally:
+            self._link.close()
+
+    def _step(self) -> bool:
+        """Do what waits now; say whether there may be more."""
+        jobs, more = self._jobs.take(self._most)
+        while jobs:
+            count = 1
+            if jobs[0].writes:
+                count = next((i for i, job in enumerate(jobs) if not job.writes), len(jobs))
+            group, jobs = jobs[:count], jobs[count:]
+            self._transaction([job for job in group if job.future.set_running_or_notify_cancel()])
+        return more
+
+    def _transaction(self, group: Sequence[_Job]) -> None:
         """Run a group in one transaction, then tell each job how it went.
 
         Where one of several fails, each is run again in a transaction of its own: the others are unaffected.
         """
         if not group:
             return
-        connection.execution_options(**{READ_ONLY: not group[0].writes})
+        deadline = max(job.deadline for job in group)
         try:
-            with connection.begin():
-                results = [job.work(connection) for job in group]
-        except Exception as error:  # noqa: BLE001 - whoever asked hears it
-            if len(group) == 1:
-                group[0].future.set_exception(self._in_words(error, group[0].action))
-            else:
-                for job in group:
-                    self._transaction(connection, [job])
-            return
-        for job, result in zip(group, results, strict=True):
-            job.future.set_result(result)
+            results = self._link.transaction(
+                lambda connection: [job.work(connection) for job in group], writes=group[0].writes, deadline=deadline
+            )
+        except BaseException as error:  # noqa: BLE001 - whoever asked hears it
+            self._failed(group, error)
+        else:
+            for job, result in zip(group, results, strict=True):
+                job.future.set_result(result)
 
-    def _in_words(self, error: Exception, action: str) -> Exception:
-        return door_error(error, file=self._file, action=action) if isinstance(error, EXPECTED) else error
+    def _failed(self, group: Sequence[_Job], error: BaseException) -> None:
+        gone = isinstance(error, DBAPIError) and trouble(error) is Trouble.GONE
+        for job in group:
+            if gone or len(group) == 1:
+                job.future.set_exception(self._in_words(error, job.action))
+            else:
+                self._transaction([job])
+
+    def _in_words(self, error: BaseException, action: str) -> BaseException:
+        return door_error(error, place=str(self._place), action=action) if isinstance(error, EXPECTED) else error

@@ -4,18 +4,20 @@ import functools
 from collections.abc import Iterator, Sequence
 from typing import Final, assert_never
 
-from sqlalchemy import Connection, Executable, Table, delete, insert, select, update
+from sqlalchemy import Connection, Executable, Table, case, delete, func, insert, select, update
 
-from nixmill.core.history import AttemptRow, AttributeRow, EvaluationRow, Row, RunEndRow, RunRow
+from nixmill.core.change import ChangeState
+from nixmill.core.history import AttemptRow, AttributeRow, DifferenceRow, EvaluationRow, Row, RunEndRow, RunRow
 from nixmill.doors import DoorError
 from nixmill.edge import process_identity
-from nixmill.edge.database import tables
+from nixmill.edge.database import tables, tables_server
 from nixmill.edge.database.engine import insert_into
 from nixmill.edge.database.rows import (
     Values,
     attempt_values,
     attribute_values,
     clean,
+    difference_values,
     error_values,
     outcome_values,
     run_values,
@@ -50,6 +52,7 @@ def record(connection: Connection, rows: Sequence[Row]) -> None:
     attempts: list[AttemptRow] = []
     outcomes: list[AttributeRow] = []
     ends: list[RunEndRow] = []
+    differences: list[DifferenceRow] = []
     for row in rows:
         match row:
             case AttemptRow():
@@ -60,17 +63,29 @@ def record(connection: Connection, rows: Sequence[Row]) -> None:
                 _evaluation(connection, row)
             case RunEndRow():
                 ends.append(row)
+            case DifferenceRow():
+                differences.append(row)
             case _:
                 assert_never(row)
     _attempts(connection, attempts)
     _outcomes(connection, outcomes)
+    _upsert(connection, tables_server.difference, [difference_values(row) for row in differences])
     for end in ends:
         _end(connection, end)
 
 
 def _end(connection: Connection, row: RunEndRow) -> None:
-    values = {"ended_at": row.ended_at, "verdict": row.verdict.value, "sentence": clean(row.sentence)}
-    changed = connection.execute(update(tables.run).where(tables.run.c.number == row.number).values(values))
+    run, attempt = tables.run.c, tables.attempt.c
+    values = {
+        "ended_at": row.ended_at,
+        "verdict": row.verdict.value,
+        "sentence": clean(row.sentence),
+        "state": case((run.state == "", ""), else_=ChangeState.DONE.value),
+        "output_bytes": select(func.coalesce(func.sum(attempt.output_bytes), 0))
+        .where(attempt.run == row.number)
+        .scalar_subquery(),
+    }
+    changed = connection.execute(update(tables.run).where(run.number == row.number).values(values))
     if changed.rowcount == 0:
         raise DoorError(
             f"Run {row.number} cannot be ended: the history knows no such run.",

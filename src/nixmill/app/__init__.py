@@ -9,21 +9,25 @@ import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 from nixmill.cli.main import run_command_line
 from nixmill.cli.wiring import StoreChoice
+from nixmill.config.server import ServerSettings
 from nixmill.core.doctor import Finding, diagnose
 from nixmill.core.errors import InputError
 from nixmill.core.installation import NixInstallation, StoreAccess
 from nixmill.core.machine import LOCAL, Machine, MachinesError, parse
-from nixmill.doors import Builder, DoorError, Evaluator, Logs, NotAllowedError, Source
+from nixmill.core.standing import Standing
+from nixmill.doors import Builder, DoorError, Evaluator, Logs, NotAllowedError, Source, Store
+from nixmill.doors.server import Failures
 from nixmill.edge.daemon import DaemonBuilder, DaemonSettings, open_store
 from nixmill.edge.daemon.remote import RemoteBuilder
 from nixmill.edge.daemon.settings import install_hook
 from nixmill.edge.evaluator.choose import choose
 from nixmill.edge.git import GitSource
 from nixmill.edge.git_command import git_environment
+from nixmill.edge.git_standing import standing
 from nixmill.edge.log_files import LogFiles
 from nixmill.edge.nix_installation import find_installation
 from nixmill.edge.no_history import NoHistory
@@ -34,7 +38,18 @@ from nixmill.engine.request import RunDoors
 from nixmill.nix.store_path import DEFAULT_STORE_DIR
 
 if TYPE_CHECKING:
+    from nixmill.engine.books import Books
     from nixmill.edge.database.history import SqlHistory
+
+
+class Place(TypedDict):
+    """The doors of a run that depend on the stores and the evaluator chosen for it."""
+
+    evaluator: Evaluator
+    store: Store
+    machines: tuple[Machine, ...]
+    builders: dict[str, Builder]
+    may_fetch: bool
 
 
 class App:
@@ -58,32 +73,69 @@ class App:
     async def open_run(self, choice: StoreChoice, notice: Callable[[str], None]) -> AsyncIterator[RunDoors]:
         """Open everything a run needs; what was leased is free again when it closes."""
         importing = asyncio.create_task(asyncio.to_thread(importlib.import_module, "nixmill.edge.database.history"))
-        nix = await self.installation()
-        address = self._address(choice)
-        _check_access(nix, address)
-        settings = await self._daemon_settings(nix, notice)
-        machines = (_this_machine(nix, choice), *_other_machines(nix, choice))
         async with contextlib.AsyncExitStack() as stack:
-            store = await stack.enter_async_context(open_store(address, settings))
-            builders: dict[str, Builder] = {LOCAL: DaemonBuilder(store)}
-            for machine in machines[1:]:
-                remote = RemoteBuilder(store, machine.address, settings)
-                stack.push_async_callback(remote.aclose)
-                builders[machine.address] = remote
+            place = await self._open_place(choice, notice, stack)
             await importing
             archive, logs = await self._memory(stack, notice)
             yield RunDoors(
                 clock=SystemClock(),
                 source=self.source(),
-                evaluator=self._evaluator(choice, nix),
-                store=store,
-                machines=machines,
-                builders=builders,
                 logs=logs,
                 history=archive or NoHistory(),
                 archive=archive,
-                may_fetch=bool(settings.substituters),
+                **place,
             )
+
+    @contextlib.asynccontextmanager
+    async def open_server_run(
+        self,
+        choice: StoreChoice,
+        history: "SqlHistory",
+        logs: Logs,
+        source: Source,
+        failures: Failures,
+        notice: Callable[[str], None],
+    ) -> AsyncIterator[RunDoors]:
+        """Open what a run of the server needs beside what the server has open all the time."""
+        async with contextlib.AsyncExitStack() as stack:
+            place = await self._open_place(choice, notice, stack)
+            yield RunDoors(
+                clock=SystemClock(),
+                source=source,
+                logs=logs,
+                history=history,
+                archive=history,
+                failures=failures,
+                **place,
+            )
+
+    async def machines(self, choice: StoreChoice) -> tuple[Machine, ...]:
+        """Return this machine and the others that builds may go to."""
+        nix = await self.installation()
+        return (_this_machine(nix, choice), *_other_machines(nix, choice))
+
+    async def _open_place(
+        self, choice: StoreChoice, notice: Callable[[str], None], stack: contextlib.AsyncExitStack
+    ) -> "Place":
+        """Open the store, the builders and the evaluator of a run."""
+        nix = await self.installation()
+        address = self._address(choice)
+        _check_access(nix, address)
+        settings = await self._daemon_settings(nix, notice)
+        machines = await self.machines(choice)
+        store = await stack.enter_async_context(open_store(address, settings))
+        builders: dict[str, Builder] = {LOCAL: DaemonBuilder(store)}
+        for machine in machines[1:]:
+            remote = RemoteBuilder(store, machine.address, settings)
+            stack.push_async_callback(remote.aclose)
+            builders[machine.address] = remote
+        return Place(
+            evaluator=self._evaluator(choice, nix),
+            store=store,
+            machines=machines,
+            builders=builders,
+            may_fetch=bool(settings.substituters),
+        )
 
     async def _memory(
         self, stack: contextlib.AsyncExitStack, notice: Callable[[str], None]
@@ -108,6 +160,22 @@ class App:
         make_directory(self._state)
         async with open_history(self._state / "history.sqlite") as history:
             yield history
+
+    async def standing(self, directory: str) -> Standing:
+        """Return where a checkout stands towards its remotes."""
+        return await standing(directory)
+
+    def serve(self, settings: ServerSettings, ready: Callable[[], None]) -> int:
+        """Be the server until a signal ends it; call `ready` once it answers."""
+        from nixmill.app.server import serve  # noqa: PLC0415 - the web and its libraries cost a second
+
+        return serve(self, settings, ready)
+
+    def open_server_books(self, settings: ServerSettings) -> contextlib.AbstractAsyncContextManager["Books"]:
+        """Open the server's database directly."""
+        from nixmill.app.server import open_books  # noqa: PLC0415 - likewise
+
+        return open_books(settings)
 
     def logs(self) -> Logs:
         """Return the logs of this machine's attempts."""

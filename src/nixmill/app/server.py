@@ -1,0 +1,290 @@
+"""Joins the server's doors to edges, and runs it. See `nixmill.engine.server` for what goes on in it."""
+
+import asyncio
+import contextlib
+import fcntl
+import functools
+import os
+import secrets
+import shutil
+import signal
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from pathlib import Path
+from random import Random
+from typing import TYPE_CHECKING, Final
+
+import structlog
+import uvicorn
+from fastapi import FastAPI
+from sqlalchemy import Connection
+
+from nixmill import __version__
+from nixmill.app.logging import set_up_logging
+from nixmill.cli.wiring import StoreChoice
+from nixmill.config import projects_file
+from nixmill.config.server import ServerSettings
+from nixmill.core.errors import InputError
+from nixmill.core.message import ChannelKind
+from nixmill.core.project import SCHEMES, SECURE_SCHEMES
+from nixmill.doors.server import Courier
+from nixmill.edge.database.accounts import SqlAccounts
+from nixmill.edge.database.changes import SqlChanges
+from nixmill.edge.database.database import open_database
+from nixmill.edge.database.deletion import sweep
+from nixmill.edge.database.failures import SqlFailures
+from nixmill.edge.database.history import SqlHistory
+from nixmill.edge.database.keys import SqlKeys
+from nixmill.edge.database.members import SqlMembers
+from nixmill.edge.database.outbox import SqlOutbox
+from nixmill.edge.database.pages_admin import SqlAdminPages
+from nixmill.edge.database.pages_builds import SqlBuildPages
+from nixmill.edge.database.pages_evaluation import SqlRunPages
+from nixmill.edge.database.pages_home import SqlProjectPages
+from nixmill.edge.database.past import SqlPast
+from nixmill.edge.database.place import place_of
+from nixmill.edge.database.projects import SqlProjects
+from nixmill.edge.database.refs import SqlRefs
+from nixmill.edge.database.story import SqlStory
+from nixmill.edge.durable import DbosDurable, durable_engine
+from nixmill.edge.git_remote import GitRemote
+from nixmill.edge.hook_runner import CommandHookRunner
+from nixmill.edge.log_files import LogFiles
+from nixmill.edge.notify.credentials import Credentials
+from nixmill.edge.notify.email import EmailCourier
+from nixmill.edge.notify.matrix import MatrixCourier
+from nixmill.edge.notify.outgoing import Outgoing
+from nixmill.edge.notify.slack import SlackCourier
+from nixmill.edge.notify.webhook import WebhookCourier
+from nixmill.edge.private_files import make_directory
+from nixmill.edge.system_clock import SystemClock
+from nixmill.engine.books import Books
+from nixmill.engine.declaring import apply
+from nixmill.engine.live import Live
+from nixmill.engine.server import CHANGE, Server
+from nixmill.engine.server_doors import ServerDoors
+from nixmill.web.app import make_app
+from nixmill.web.site import Site
+
+if TYPE_CHECKING:
+    from nixmill.app import App
+
+GOODBYE_S: Final = 2
+"""Seconds that open pages get when the server stops."""
+
+log = structlog.get_logger("nixmill")
+
+
+def serve(app: "App", settings: ServerSettings, ready: Callable[[], None]) -> int:
+    """Be the server until a signal ends it; call `ready` once it answers."""
+    set_up_logging()
+    make_directory(settings.state)
+    with _only_server(settings.state):
+        asyncio.run(_serve(app, settings, ready))
+    return 0
+
+
+@contextlib.asynccontextmanager
+async def open_books(settings: ServerSettings) -> AsyncIterator[Books]:
+    """Open what the server keeps of projects and people, beside a server that may be running."""
+    make_directory(settings.state)
+    async with open_database(_where(settings), password=_password(settings)) as database:
+        clock = SystemClock()
+        yield Books(
+            projects=SqlProjects(database, clock.now),
+            accounts=SqlAccounts(database, clock.now),
+            members=SqlMembers(database),
+            outbox=SqlOutbox(database, clock.now),
+        )
+
+
+async def _serve(app: "App", settings: ServerSettings, ready: Callable[[], None]) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        doors = await _open_doors(app, settings, stack)
+        server = Server(doors, app.cores())
+        await _declare(doors)
+        web = _Web(_web_config(settings, make_app(_site(doors, server))))
+        await stack.enter_async_context(server.running())
+        saying = asyncio.create_task(_say_when_ready(web, settings, ready))
+        await web.serve()
+        saying.cancel()
+
+
+async def _open_doors(app: "App", settings: ServerSettings, stack: contextlib.AsyncExitStack) -> ServerDoors:
+    """Open every edge that the server has."""
+    clock, live = SystemClock(), Live()
+    database = await stack.enter_async_context(open_database(_where(settings), password=_password(settings)))
+    durable = DbosDurable(
+        durable_engine(place_of(_where(settings), _password(settings))), {CHANGE: settings.runs_at_once}
+    )
+    accept = functools.partial(_start_work, durable)
+    history, logs = SqlHistory(database, clock.now), LogFiles(settings.state / "logs")
+    stack.push_async_callback(logs.close)
+    choice = StoreChoice(store=settings.store, builders=settings.builders, evaluator=settings.evaluator)
+    remote = GitRemote(settings.state, settings.credentials, schemes=_schemes(settings))
+    failures = SqlFailures(database)
+    return ServerDoors(
+        settings=settings,
+        clock=clock,
+        random=Random(),  # noqa: S311 - spreads retries, guards nothing
+        projects=SqlProjects(database, clock.now),
+        refs=SqlRefs(database, clock.now, accept),
+        changes=SqlChanges(database, clock.now, accept),
+        failures=failures,
+        accounts=SqlAccounts(database, clock.now),
+        keys=SqlKeys(database),
+        members=SqlMembers(database),
+        outbox=SqlOutbox(database, clock.now),
+        story=SqlStory(database),
+        past=SqlPast(database),
+        history=history,
+        archive=history,
+        project_pages=SqlProjectPages(database, clock.now),
+        run_pages=SqlRunPages(database, clock.now),
+        build_pages=SqlBuildPages(database, clock.now),
+        admin_pages=SqlAdminPages(database, clock.now),
+        logs=logs,
+        remote=remote,
+        source=remote.source,
+        hook_runner=CommandHookRunner(settings.state / "hooks", clock, log),
+        couriers=_couriers(settings),
+        durable=durable,
+        live=live,
+        open_run=functools.partial(app.open_server_run, choice, history, logs, remote.source, failures),
+        machines=await app.machines(choice),
+        disk=_disk,
+        webhook_key=_key(settings.state / "webhook.key"),
+        sweep=functools.partial(sweep, database),
+    )
+
+
+def _site(doors: ServerDoors, server: Server) -> Site:
+    return Site(
+        settings=doors.settings,
+        clock=doors.clock,
+        office=server,
+        live=doors.live,
+        projects=doors.projects,
+        changes=doors.changes,
+        failures=doors.failures,
+        accounts=doors.accounts,
+        keys=doors.keys,
+        members=doors.members,
+        outbox=doors.outbox,
+        project_pages=doors.project_pages,
+        run_pages=doors.run_pages,
+        build_pages=doors.build_pages,
+        admin_pages=doors.admin_pages,
+        logs=doors.logs,
+        hook_runner=doors.hook_runner,
+    )
+
+
+def _start_work(durable: DbosDurable, connection: Connection, numbers: Sequence[int]) -> None:
+    for number in numbers:
+        durable.enqueue(connection, CHANGE, str(number))
+
+
+async def _declare(doors: ServerDoors) -> None:
+    """Make projects as the file declares them."""
+    file = doors.settings.projects_file
+    if file is None:
+        return
+    declared = projects_file.parse(file.read_text(encoding="utf-8"), str(file))
+    books = Books(projects=doors.projects, accounts=doors.accounts, members=doors.members, outbox=doors.outbox)
+    for sentence in await apply(books, declared, now=doors.clock.now(), read_only=True):
+        log.info(sentence, file=str(file))
+
+
+def _couriers(settings: ServerSettings) -> dict[ChannelKind, Courier]:
+    credentials = Credentials(settings.credentials)
+    outgoing = Outgoing(private_targets=settings.private_targets)
+    couriers: dict[ChannelKind, Courier] = {
+        ChannelKind.WEBHOOK: WebhookCourier(outgoing, credentials),
+        ChannelKind.SLACK: SlackCourier(outgoing, credentials),
+    }
+    if settings.smtp is not None:
+        couriers[ChannelKind.EMAIL] = EmailCourier(settings.smtp, credentials)
+    if settings.matrix is not None:
+        couriers[ChannelKind.MATRIX] = MatrixCourier(settings.matrix, outgoing, credentials)
+    return couriers
+
+
+def _web_config(settings: ServerSettings, web: FastAPI) -> uvicorn.Config:
+    """Return how the web is served. Proxies are judged by the application itself (`trusted_proxies`)."""
+    host, _, port = settings.listen.rpartition(":")
+    unix = settings.listen.removeprefix("unix:") if settings.listen.startswith("unix:") else None
+    return uvicorn.Config(
+        web,
+        host=host.strip("[]"),
+        port=0 if unix else int(port),
+        uds=unix,
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        timeout_graceful_shutdown=GOODBYE_S,
+    )
+
+
+class _Web(uvicorn.Server):
+    """Serves the web; signals are ours, since uvicorn would die of them before the rest has stopped."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Stop at the first SIGTERM or SIGINT, leave at once at the second."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.handle_exit, number, None)
+        try:
+            yield
+        finally:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.remove_signal_handler(number)
+
+
+async def _say_when_ready(web: uvicorn.Server, settings: ServerSettings, ready: Callable[[], None]) -> None:
+    while not web.started:
+        await asyncio.sleep(0.02)
+    ready()
+    where = settings.database or settings.state
+    log.info("nixmill is ready", url=settings.url, listen=settings.listen, version=__version__, data=str(where))
+
+
+def _where(settings: ServerSettings) -> Path | str:
+    return settings.database or settings.state / "nixmill.sqlite"
+
+
+def _password(settings: ServerSettings) -> str:
+    name = settings.database_password
+    return Credentials(settings.credentials).of_settings(name) if name else ""
+
+
+def _schemes(settings: ServerSettings) -> list[str]:
+    schemes = SCHEMES if settings.insecure_git else SECURE_SCHEMES
+    return [scheme for scheme in schemes if scheme != "file" or settings.local_git]
+
+
+def _disk(path: Path) -> tuple[int, int]:
+    usage = shutil.disk_usage(next(place for place in (path, *path.parents) if place.exists()))
+    return usage.used, usage.free
+
+
+def _key(file: Path) -> bytes:
+    """Return a random key that only this server can read, made at the first start."""
+    with contextlib.suppress(FileExistsError):
+        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(secrets.token_bytes(32))
+    return file.read_bytes()
+
+
+@contextlib.contextmanager
+def _only_server(state: Path) -> Iterator[None]:
+    """Keep a second server from the same state; the lock goes with the process, however it ends."""
+    with (state / "server.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise InputError(f"Another server works in {state}.", "Stop it first, or choose --state.") from error
+        yield

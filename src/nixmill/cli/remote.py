@@ -1,0 +1,235 @@
+"""Commands about a server's runs: status, queue, retry, cancel, logs, and a run of the checkout one stands in."""
+
+import os
+import re
+import sys
+import time
+from collections.abc import AsyncIterator, Iterable, Sequence
+from typing import Final
+
+import msgspec
+
+from nixmill.cli.client import Client
+from nixmill.cli.render.choose import paint_for, terminal_size
+from nixmill.cli.render.paint import Paint
+from nixmill.cli.render.server_view import home_lines, project_lines, queue_lines, run_lines
+from nixmill.cli.watch import project_path, watch_run
+from nixmill.cli.wiring import Wiring
+from nixmill.core.errors import InputError
+from nixmill.core.standing import Standing
+from nixmill.core.terminal_text import sanitise_lines
+from nixmill.core.view.pages import EvaluationPage, HomePage, LogPage, ProjectPage, QueuePage
+from nixmill.core.view.parts import AttributeLine
+from nixmill.engine.office import Again
+from nixmill.nix.attr_path import AttrPathError, parse, show
+
+PROJECTS_LOOKED_AT: Final = 200
+FIND_MAX: Final = 200
+"""What a server takes."""
+_SCP: Final = re.compile(r"(?:[^@/]+@)?([^:/]+):(?!//)(.*)")
+_URL: Final = re.compile(r"[a-z+]+://(?:[^@/]*@)?([^/]*)(/.*)?")
+
+
+class Started(msgspec.Struct, frozen=True, kw_only=True):
+    """A run was started."""
+
+    number: int
+
+
+class Cancelled(msgspec.Struct, frozen=True, kw_only=True):
+    """Whether there was anything to cancel."""
+
+    cancelled: bool
+
+
+class LogText(msgspec.Struct, frozen=True, kw_only=True):
+    """A piece of a log that is being written."""
+
+    text: str = ""
+
+
+async def status(client: Client, what: str | None, *, json: bool) -> int:
+    """Print the home page, a project or a run."""
+    now, paint, columns = time.time(), _paint(), _columns()
+    if what is None:
+        home = await client.page("/", HomePage)
+        return _result(home, home_lines(home, paint, now, columns), json=json)
+    if what.isdecimal():
+        page = await client.page(f"/r/{what}", EvaluationPage)
+        return _result(page, run_lines(page, paint, now, columns, client.address(f"/r/{what}")), json=json)
+    project = await client.page(project_path(what), ProjectPage)
+    return _result(project, project_lines(project, paint, now, columns), json=json)
+
+
+async def queue(client: Client, *, why: bool, json: bool) -> int:
+    """Print what runs and waits."""
+    page = await client.page("/queue", QueuePage)
+    return _result(page, queue_lines(page, _paint(), time.time(), _columns(), why=why), json=json)
+
+
+async def retry(client: Client, number: int, attribute: str | None, *, anyway: bool, evaluate: bool) -> int:
+    """Try a run again as a new run; say its number."""
+    if anyway + evaluate + (attribute is not None) > 1:
+        raise InputError(
+            "An attribute, --anyway and --evaluate exclude each other.",
+            "One attribute is tried again as it is; --anyway and --evaluate are for whole runs.",
+        )
+    what = Again.ANYWAY if anyway else Again.EVALUATE if evaluate else Again.FAILED
+    body: dict[str, str] = {"what": what.value}
+    if attribute is not None:
+        line = await find_attribute(client, number, attribute)
+        body = {"what": Again.ATTRIBUTE.value, "attribute": show(line.path)}
+    started = await client.act("POST", f"/r/{number}/retry", body, Started)
+    print(started.number)  # noqa: T201 - the result is what is asked for
+    _say(f"Run {started.number} tries again what run {number} did: nixmill watch {started.number}")
+    return 0
+
+
+async def cancel(client: Client, number: int) -> int:
+    """Cancel a run; say whether there was anything to cancel."""
+    answer = await client.act("POST", f"/r/{number}/cancel", {}, Cancelled)
+    _say(f"Run {number} is being cancelled." if answer.cancelled else f"Run {number} had ended already.")
+    return 0
+
+
+async def log(client: Client, what: str, attribute: str | None, *, raw: bool, follow: bool) -> int:
+    """Print the log of an attempt, or of an attribute in a run; with `follow` until it ends."""
+    if not what.isdecimal():
+        raise InputError(
+            f"{what!r} is no number of an attempt." if what else "No log is named.",
+            "Name an attempt, or a run and an attribute: nixmill log 41 hello --remote",
+        )
+    number = int(what)
+    if attribute is not None:
+        line = await find_attribute(client, number, attribute)
+        if line.attempt is None:
+            raise InputError(f"{line.name} has no log in run {number}: {line.how or line.status}.", "")
+        number = line.attempt
+    written = _LogWriter(raw=raw)
+    async for chunk in _followed(client, number) if follow else client.raw(f"/log/{number}/raw"):
+        written.write(chunk)
+    written.close()
+    return 0
+
+
+async def run_remote(wiring: Wiring, client: Client, project: str | None, targets: Sequence[str]) -> int:
+    """Start a run of the commit that the checkout here stands at; watch it."""
+    standing = await wiring.standing(os.getcwd())  # noqa: PTH109 - a text is wanted
+    if not standing.on:
+        raise InputError(
+            f"Commit {standing.commit[:12]} is on no remote branch that is known here, so no server can fetch it.",
+            "Push it first: git push",
+        )
+    if standing.dirty:
+        _say("Changes that are not committed are not part of it.")
+    name = project or await _project_of(client, standing)
+    branch = standing.on[0].partition("/")[2]
+    body: dict[str, object] = {"ref": branch, "commit": standing.commit}
+    if targets:
+        body["targets"] = list(targets)
+    started = await client.act("POST", f"{project_path(name)}/start", body, Started)
+    return await watch_run(client, started.number)
+
+
+async def find_attribute(client: Client, run: int, word: str) -> AttributeLine:
+    """Return the attribute of a run that a word means: its whole name, its last name, or a part that only it has."""
+    page = await client.page(f"/r/{run}", EvaluationPage, show="all", find=_searched(word), size=0)
+    exact = [row for row in page.rows if row.name == word]
+    last = [row for row in page.rows if row.path and row.path[-1] == word]
+    found = exact or last or [row for row in page.rows if word in row.name]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        names = "\n  ".join(_paint().text(row.name) for row in found[:20])
+        raise InputError(f"{word!r} means {len(found)} attributes of run {run}.", f"Name one of them:\n  {names}")
+    raise InputError(f"Run {run} has no attribute {word!r}.", f"See what there is: nixmill status {run}")
+
+
+def _searched(word: str) -> str:
+    """Return the text to look for: a name in quotes is found by what it says."""
+    try:
+        return parse(word)[-1][:FIND_MAX]
+    except (AttrPathError, IndexError):
+        return word[:FIND_MAX]
+
+
+def same_repository(one: str, other: str) -> bool:
+    """Say whether two URLs name the same repository, whichever way it is fetched."""
+    return _place(one) == _place(other)
+
+
+def _place(url: str) -> tuple[str, str]:
+    found = _URL.fullmatch(url) or _SCP.fullmatch(url)
+    host, path = (found[1], found[2] or "") if found else ("", url)
+    return host.partition(":")[0].lower(), path.strip("/").removesuffix(".git")
+
+
+async def _project_of(client: Client, standing: Standing) -> str:
+    """Return the project whose repository is a remote of the checkout; those that are called alike are asked first."""
+    home = await client.page("/", HomePage)
+    urls = [url for _, url in standing.remotes]
+    names = [line.project.name for line in home.projects]
+    likely = {_place(url)[1].rpartition("/")[2].lower() for url in urls}
+    names.sort(key=lambda name: name.lower() not in likely)
+    for name in names[:PROJECTS_LOOKED_AT]:
+        project = (await client.page(project_path(name), ProjectPage)).project
+        if any(same_repository(project.url, url) for url in urls):
+            return name
+    known = ", ".join(names[:10]) or "none"
+    raise InputError(
+        f"{client.server} has no project of this repository ({', '.join(urls) or 'which has no remote'}).",
+        f"Name one: --project NAME (there are: {known}), or add it: nixmill projects add NAME URL",
+    )
+
+
+async def _followed(client: Client, attempt: int) -> AsyncIterator[bytes]:
+    await client.page(f"/log/{attempt}", LogPage)  # says in a sentence what is wrong, if something is
+    async for event in client.events(f"/log/{attempt}"):
+        if event is not None and event.event == "lines":
+            yield msgspec.json.decode(event.data, type=LogText).text.encode()
+
+
+class _LogWriter:
+    """Writes a log to standard output, whole lines at a time, without what could steer a terminal unless `raw`."""
+
+    def __init__(self, *, raw: bool) -> None:
+        self._raw = raw
+        self._rest = b""
+
+    def write(self, data: bytes) -> None:
+        """Write the whole lines that are there now."""
+        whole, end, self._rest = (self._rest + data).rpartition(b"\n")
+        self._write(whole + end)
+
+    def close(self) -> None:
+        """Write what is left."""
+        self._write(self._rest)
+
+    def _write(self, data: bytes) -> None:
+        if not data:
+            return
+        if not self._raw:
+            text = data.decode("utf-8", "replace").removesuffix("\n")
+            data = ("\n".join(sanitise_lines(text, colour=sys.stdout.isatty())) + "\n").encode()
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+
+
+def _result(page: msgspec.Struct, lines: Iterable[str], *, json: bool) -> int:
+    if json:
+        sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(page)) + b"\n")
+    else:
+        print(*lines, sep="\n")  # noqa: T201 - the result is what is asked for
+    return 0
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)  # noqa: T201 - people read this
+
+
+def _paint() -> Paint:
+    return paint_for("auto", os.environ, sys.stdout.fileno())
+
+
+def _columns() -> int:
+    return terminal_size(sys.stdout.fileno())[0]

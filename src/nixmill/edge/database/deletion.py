@@ -1,0 +1,133 @@
+"""Deleting projects in the background: a bounded number of rows at a time, children first (semantics §9).
+
+What is deleted by a rule of the database goes with its parent, but only where that is little: a run may have a
+hundred thousand outcomes. An evaluation may be of use to several projects; it goes with the last run that has to do
+with it.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+from sqlalchemy import ColumnElement, Connection, Table, delete, exists, select, tuple_, update
+
+from nixmill.edge.database import tables, tables_server
+from nixmill.edge.database.database import Database
+
+BATCH: Final = 5_000
+"""Most rows of one table that one transaction deletes."""
+EVALUATIONS: Final = 50
+"""Evaluations that are looked at together."""
+
+Step = Callable[[Connection, int, int], int]
+"""Given a project and a batch, delete some rows; return how many."""
+
+
+async def sweep(database: Database, *, batch: int = BATCH) -> bool:
+    """Delete some rows of deleted projects, in one short transaction; say whether there is more to do."""
+    return await database.write(lambda connection: _sweep(connection, batch), action="delete a project's rows")
+
+
+def _sweep(connection: Connection, batch: int) -> bool:
+    of = tables_server.project.c
+    doomed = select(of.id).where(of.deleted_at.is_not(None)).order_by(of.id).limit(1)
+    project = connection.execute(doomed).scalar()
+    if project is None:
+        return False
+    if not any(step(connection, project, batch) for step in _steps()):
+        connection.execute(delete(tables_server.project).where(of.id == project))
+    return True
+
+
+def _steps() -> Iterator[Step]:
+    """Yield what is to be done, in this order; each step is repeated until it finds nothing."""
+    runs = tables.run
+    yield _links_outcomes
+    for table, column in (
+        (tables.run_evaluation, "run"),
+        (tables.attempt, "run"),
+        (tables_server.difference, "run"),
+        (tables_server.hook_run, "run"),
+        (tables_server.failure, "run"),
+    ):
+        yield _of_runs(table, column)
+    yield _of_project(tables_server.parcel, "project")
+    yield _detach_audit
+    yield _unused_evaluations
+    yield _of_project(runs, "project_id")
+    for table in (
+        tables_server.hook_run,
+        tables_server.failure,
+        tables_server.ref,
+        tables_server.delivery_seen,
+        tables_server.token,
+        tables_server.member,
+        tables_server.rule,
+        tables_server.jobset,
+        tables_server.project_name,
+    ):
+        yield _of_project(table, "project")
+
+
+def delete_some(connection: Connection, table: Table, where: ColumnElement[bool], batch: int) -> int:
+    """Delete at most `batch` rows; return how many there were."""
+    key = tuple_(*table.primary_key)
+    chosen = select(*table.primary_key).where(where).limit(batch)
+    return connection.execute(delete(table).where(key.in_(chosen))).rowcount
+
+
+def _runs_of(project: int) -> Any:  # noqa: ANN401 - what `in_` takes
+    return select(tables.run.c.number).where(tables.run.c.project_id == project)
+
+
+def _of_project(table: Table, column: str) -> Step:
+    def step(connection: Connection, project: int, batch: int) -> int:
+        return delete_some(connection, table, table.c[column] == project, batch)
+
+    return step
+
+
+def _of_runs(table: Table, column: str) -> Step:
+    def step(connection: Connection, project: int, batch: int) -> int:
+        return delete_some(connection, table, table.c[column].in_(_runs_of(project)), batch)
+
+    return step
+
+
+def _links_outcomes(connection: Connection, project: int, batch: int) -> int:
+    """Delete outcomes by way of the links that they belong to: the runs alone are not in an index of theirs."""
+    links = tables.run_evaluation.c
+    mine = select(links.evaluation, links.run).where(links.run.in_(_runs_of(project)))
+    key = tuple_(tables.outcome.c.evaluation, tables.outcome.c.run)
+    return delete_some(connection, tables.outcome, key.in_(mine), batch)
+
+
+def _detach_audit(connection: Connection, project: int, batch: int) -> int:
+    """Let the audit log forget the project, but not what was done."""
+    of = tables_server.audit.c
+    some = select(of.id).where(of.project == project).limit(batch)
+    return connection.execute(update(tables_server.audit).where(of.id.in_(some)).values(project=None)).rowcount
+
+
+def _unused_evaluations(connection: Connection, _project: int, batch: int) -> int:
+    return forget_unused_evaluations(connection, batch)
+
+
+def forget_unused_evaluations(connection: Connection, batch: int) -> int:
+    """Delete some rows of evaluations that no run has to do with; return how many."""
+    of = tables.evaluation.c
+    unused = ~exists().where(tables.run_evaluation.c.evaluation == of.id)
+    # Locked: whoever is linking a run to one of them right now goes first (PostgreSQL; SQLite has one writer anyway).
+    ids = list(
+        connection.execute(select(of.id).where(unused).limit(min(batch, EVALUATIONS)).with_for_update()).scalars()
+    )
+    if not ids:
+        return 0
+    mine = of.id.in_(ids) & unused
+    # Half an evaluation must not be taken for a whole one.
+    connection.execute(update(tables.evaluation).where(mine).values(complete=False))
+    still = select(of.id).where(mine)
+    for table in (tables.attribute, tables.evaluation_error):
+        count = delete_some(connection, table, table.c.evaluation.in_(still), batch)
+        if count:
+            return count
+    return connection.execute(delete(tables.evaluation).where(mine)).rowcount

@@ -1,0 +1,142 @@
+"""Root causes of a run, above their victims: which derivations are at fault, and what each of them took along."""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+from sqlalchemy import ColumnElement, Connection, Row, case, func, select
+
+from nixmill.core.access import Sight
+from nixmill.core.outcome import MEANING, Outcome
+from nixmill.core.view.parts import Cause
+from nixmill.edge.database.engine import as_table
+from nixmill.edge.database.pages_attributes import newest_attempts
+from nixmill.edge.database.pages_rank import FAILED_RANKS, NEWLY_FAILING_RANKS, TROUBLE_RANKS
+from nixmill.edge.database.pages_tally import Place, Tally
+from nixmill.edge.database.pages_wanted import BY_RANK, SQLITE
+from nixmill.edge.database.rows import outcome_of, path_of
+from nixmill.edge.database.tables import attempt, outcome, run
+from nixmill.edge.database.tables_server import failure
+from nixmill.nix.attr_path import show
+from nixmill.nix.store_path import StorePath, derivation_name
+
+CAUSES_MAX: Final = 20
+NAMES_MAX: Final = 5
+_SAYS_NOTHING: Final = (Outcome.SUCCEEDED.value, Outcome.CANCELLED.value)
+_FAULTS: Final = tuple(each.value for each, meaning in MEANING.items() if meaning.propagates)
+
+_culprit: Final[ColumnElement[str]] = func.coalesce(outcome.c.culprit, outcome.c.drv_path)
+
+
+class _Attempt(NamedTuple):
+    """What a log's attempt says of a cause."""
+
+    number: int
+    outcome: str | None
+    message: str
+
+
+def causes(
+    connection: Connection, sight: Sight, at: Place, project_id: int, counts: Tally
+) -> tuple[tuple[Cause, ...], int]:
+    """Return at most `CAUSES_MAX` derivations at fault, those with new victims first, and how many there are."""
+    ranks = sorted(counts.keys() & {*FAILED_RANKS, *TROUBLE_RANKS})
+    groups = connection.execute(_groups(at, ranks)).all() if ranks else []
+    if not groups:
+        return (), 0
+    paths = [row.culprit for row in groups]
+    names = _names(connection, at, ranks, paths)
+    attempts = _attempts(connection, sight, at.run, paths)
+    messages = _remembered(connection, project_id, paths)
+    first = _first_failed(connection, project_id, at.run, paths)
+    made = (_cause(row, names, attempts.get(row.culprit), messages, first) for row in groups)
+    return tuple(made), int(groups[0].total)
+
+
+def _at_fault(at: Place, ranks: Sequence[int]) -> tuple[ColumnElement[bool], ...]:
+    """Return the condition for what failed by itself or by another; what was cancelled has no cause here."""
+    of = outcome.c
+    return (
+        of.evaluation == at.evaluation,
+        of.run == at.run,
+        of.rank.in_(ranks),
+        of.outcome != Outcome.CANCELLED.value,
+    )
+
+
+def _groups(at: Place, ranks: Sequence[int]) -> Any:  # noqa: ANN401 - a row of several columns
+    of = outcome.c
+    new = func.max(case((of.rank.in_(NEWLY_FAILING_RANKS), 1), else_=0))
+    own = func.max(case((of.culprit.is_(None), of.outcome)))
+    victims = func.count()
+    query = select(
+        _culprit.label("culprit"),
+        victims.label("victims"),
+        new.label("new"),
+        own.label("own"),
+        func.count().over().label("total"),
+    )
+    grouped = query.where(*_at_fault(at, ranks)).group_by(_culprit).with_hint(outcome, BY_RANK, SQLITE)
+    return grouped.order_by(new.desc(), victims.desc(), _culprit).limit(CAUSES_MAX)
+
+
+def _names(connection: Connection, at: Place, ranks: Sequence[int], culprits: Collection[str]) -> dict[str, list[str]]:
+    """Return the first few victims of each, as people write them."""
+    want = as_table(connection, culprits)
+    of = outcome.c
+    place = func.row_number().over(partition_by=_culprit, order_by=(of.rank, of.path)).label("place")
+    query = select(_culprit.label("culprit"), of.path, place).where(*_at_fault(at, ranks))
+    numbered = query.with_hint(outcome, BY_RANK, SQLITE).where(_culprit.in_(select(want.c.value))).subquery()
+    first = select(numbered.c.culprit, numbered.c.path).where(numbered.c.place <= NAMES_MAX)
+    found: dict[str, list[str]] = {}
+    for culprit, path in connection.execute(first.order_by(numbered.c.culprit, numbered.c.place)):
+        found.setdefault(culprit, []).append(show(path_of(path)))
+    return found
+
+
+def _attempts(connection: Connection, sight: Sight, number: int, drv_paths: Iterable[str]) -> dict[str, _Attempt]:
+    tried = newest_attempts(connection, sight, {(number, drv_path) for drv_path in drv_paths})
+    of = attempt.c
+    query = select(of.drv_path, of.number, of.outcome, of.message).where(
+        of.number.in_([t.number for t in tried.values()])
+    )
+    return {row.drv_path: _Attempt(row.number, row.outcome, row.message) for row in connection.execute(query)}
+
+
+def _remembered(connection: Connection, project_id: int, drv_paths: Collection[str]) -> dict[str, str]:
+    of = failure.c
+    query = select(of.drv_path, of.message).where(of.project == project_id, of.drv_path.in_(list(drv_paths)))
+    return {row.drv_path: row.message for row in connection.execute(query)}
+
+
+def _first_failed(connection: Connection, project_id: int, number: int, drv_paths: Sequence[str]) -> dict[str, int]:
+    """Return the first run of the project in which each of them failed, where it was before this one."""
+    of = attempt.c
+    query = (
+        select(of.drv_path, func.min(of.run).label("first"))
+        .join(run, run.c.number == of.run)
+        .where(run.c.project_id == project_id, of.drv_path.in_(drv_paths), of.run < number, of.outcome.in_(_FAULTS))
+        .group_by(of.drv_path)
+    )
+    return {row.drv_path: row.first for row in connection.execute(query)}
+
+
+def _cause(
+    row: Row[Any],
+    names: Mapping[str, Sequence[str]],
+    tried: _Attempt | None,
+    messages: Mapping[str, str],
+    first: Mapping[str, int],
+) -> Cause:
+    drv_path = StorePath(row.culprit)
+    told = tried.outcome if tried is not None and tried.outcome not in _SAYS_NOTHING else None
+    return Cause(
+        drv_path=drv_path,
+        name=derivation_name(drv_path),
+        outcome=outcome_of(row.own or told or Outcome.BUILD_FAILED.value),
+        message=(tried.message if tried is not None else "") or messages.get(row.culprit, ""),
+        attempt=None if tried is None else tried.number,
+        victims=row.victims,
+        new=bool(row.new),
+        attributes=tuple(names.get(row.culprit, ())),
+        first_failed=first.get(row.culprit),
+    )

@@ -1,0 +1,96 @@
+"""The door `Past`: what the server asks of its own past."""
+
+from collections.abc import Sequence
+
+from sqlalchemy import Connection, select, update
+
+from nixmill.core.change import Change, ChangeState
+from nixmill.core.outcome import Outcome
+from nixmill.core.run_event import Verdict
+from nixmill.edge.database import tables
+from nixmill.edge.database.database import Database
+from nixmill.edge.database.pages_tally import counted
+from nixmill.edge.database.rows import path_text
+from nixmill.edge.database.server_rows import change_of
+from nixmill.nix.attr_path import AttrPath
+from nixmill.nix.store_path import StorePath
+
+_INTERRUPTED = "The server was stopped while this was going on."
+
+
+class SqlPast:
+    """Implements `nixmill.doors.server.Past`."""
+
+    def __init__(self, database: Database) -> None:
+        """Ask `database`."""
+        self._database = database
+
+    async def interrupted(self, now: float) -> int:
+        """See `Past`."""
+        return await self._database.write(lambda connection: _interrupt(connection, now), action="end attempts")
+
+    async def previous_commit(self, number: int) -> str:
+        """See `Past`."""
+        return await self._database.read(lambda connection: _previous(connection, number), action="look for a base")
+
+    async def earlier(self, change: Change) -> Sequence[Change]:
+        """See `Past`."""
+        return await self._database.read(lambda connection: _earlier(connection, change), action="look for changes")
+
+    async def before(self, number: int, path: AttrPath) -> StorePath | None:
+        """See `Past`."""
+        return await self._database.read(
+            lambda connection: _before(connection, number, path), action="look for an attribute's base"
+        )
+
+    async def counts(self, number: int) -> dict[str, int]:
+        """See `Past`."""
+        return await self._database.read(lambda connection: counted(connection, number), action="count attributes")
+
+
+def _interrupt(connection: Connection, now: float) -> int:
+    attempt, run = tables.attempt, tables.run
+    of_server = select(run.c.number).where(run.c.state != "")
+    change = update(attempt).where(attempt.c.outcome.is_(None), attempt.c.run.in_(of_server))
+    seconds = now - attempt.c.started_at
+    values = {"outcome": Outcome.INFRASTRUCTURE.value, "message": _INTERRUPTED, "seconds": seconds}
+    return connection.execute(change.values(values)).rowcount
+
+
+def _previous(connection: Connection, number: int) -> str:
+    run, evaluation = tables.run, tables.evaluation
+    this = select(run.c.project_id, run.c.ref).where(run.c.number == number).subquery()
+    query = (
+        select(run.c.commit)
+        .join(this, (run.c.project_id == this.c.project_id) & (run.c.ref == this.c.ref))
+        .join(evaluation, evaluation.c.key == run.c.evaluation)
+        .where(run.c.number < number, evaluation.c.complete, run.c.state == ChangeState.DONE.value)
+        .where(run.c.verdict != Verdict.CANCELLED.value)
+        .order_by(run.c.number.desc())
+        .limit(1)
+    )
+    return connection.execute(query).scalar() or ""
+
+
+def _earlier(connection: Connection, change: Change) -> list[Change]:
+    run = tables.run
+    query = (
+        select(run)
+        .where(run.c.project_id == change.project, run.c.ref == change.ref, run.c.number < change.number)
+        .where(run.c.state.not_in(["", ChangeState.DONE.value]))
+        .order_by(run.c.number)
+    )
+    return [change_of(row) for row in connection.execute(query)]
+
+
+def _before(connection: Connection, number: int, path: AttrPath) -> StorePath | None:
+    run, evaluation, attribute = tables.run, tables.evaluation, tables.attribute
+    query = (
+        select(attribute.c.drv_path)
+        .join(evaluation, evaluation.c.id == attribute.c.evaluation)
+        .join(run, run.c.base_evaluation == evaluation.c.key)
+        .where(run.c.number == number, attribute.c.path == path_text(path))
+        .limit(1)
+    )
+    found = connection.execute(query).scalar()
+    return None if found is None else StorePath(found)

@@ -1,0 +1,64 @@
+"""Forgetting what only had to be kept for a while: audit log, messages, sessions, tokens, deliveries, failures."""
+
+import functools
+from collections.abc import Mapping
+from typing import Final
+
+import msgspec
+from sqlalchemy import ColumnElement, Connection, Table, func, select
+
+from nixmill.edge.database import tables_server
+from nixmill.edge.database.database import Database
+from nixmill.edge.database.deletion import delete_some
+from nixmill.edge.database.outbox import ParcelState
+
+BATCH: Final = 5_000
+DAY_S: Final = 86_400.0
+DELIVERY_DAYS: Final = 31.0
+"""How long a webhook's delivery id is remembered."""
+
+
+class Ages(msgspec.Struct, frozen=True, kw_only=True):
+    """After how many days things go; 0: never."""
+
+    audit: float
+    parcels: float = 30.0
+    """Messages that were delivered."""
+    dead_letters: float = 180.0
+
+
+async def tidy(database: Database, ages: Ages, now: float, *, dry_run: bool = False) -> Mapping[str, int]:
+    """Delete what is older, in short transactions; return how many rows of each table went, or would go."""
+    gone: dict[str, int] = {}
+    for table, where in _old(ages, now):
+        if dry_run:
+            count = await database.read(functools.partial(_count, table=table, where=where), action="count old rows")
+            gone[table.name] = gone.get(table.name, 0) + count
+            continue
+        work = functools.partial(delete_some, table=table, where=where, batch=BATCH)
+        while count := await database.write(work, action="forget old rows"):
+            gone[table.name] = gone.get(table.name, 0) + count
+    return {name: count for name, count in gone.items() if count}
+
+
+def _count(connection: Connection, *, table: Table, where: ColumnElement[bool]) -> int:
+    return int(connection.execute(select(func.count()).select_from(table).where(where)).scalar_one())
+
+
+def _old(ages: Ages, now: float) -> list[tuple[Table, ColumnElement[bool]]]:
+    """Return what goes, by table."""
+    at, parcel = tables_server.audit.c.at, tables_server.parcel.c
+    rules = [
+        (tables_server.session, tables_server.session.c.expires_at <= now),
+        (tables_server.token, tables_server.token.c.expires_at <= now),
+        (tables_server.failure, tables_server.failure.c.expires_at <= now),
+        (tables_server.delivery_seen, tables_server.delivery_seen.c.at < now - DELIVERY_DAYS * DAY_S),
+    ]
+    for days, table, condition, instant in (
+        (ages.audit, tables_server.audit, at.is_not(None), at),
+        (ages.parcels, tables_server.parcel, parcel.state == ParcelState.SENT.value, parcel.ended_at),
+        (ages.dead_letters, tables_server.parcel, parcel.state == ParcelState.DEAD.value, parcel.ended_at),
+    ):
+        if days:
+            rules.append((table, condition & (instant < now - days * DAY_S)))
+    return rules

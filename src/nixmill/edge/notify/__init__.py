@@ -1,0 +1,1 @@
+"""The couriers: e-mail, webhooks, Slack and its kin, Matrix. Each implements `nixmill.doors.server.Courier`."""

@@ -1,0 +1,24 @@
+"""What a complete evaluation has and its base has not, and the other way round: for people, and as rows."""
+
+from nixmill.core.diff import Base
+from nixmill.core.history import DifferenceRow
+from nixmill.core.run_event import AttributesRemoved, Change, ErrorsCompared
+from nixmill.engine.intake import Intake
+
+
+def differences(base: Base, intake: Intake) -> tuple[ErrorsCompared, AttributesRemoved]:
+    """Return which errors are new, and what is gone; both evaluations must be complete."""
+    erred = tuple((error.path, base.erred(error)) for error in intake.errors)
+    gone = base.removed(intake.attributes.values(), intake.errors)
+    removed = tuple((one.path, one.renamed_to, one.hidden_by) for one in gone)
+    return ErrorsCompared(changes=erred), AttributesRemoved(removed=removed)
+
+
+def difference_rows(run: int, erred: ErrorsCompared, removed: AttributesRemoved) -> list[DifferenceRow]:
+    """Return the rows that say the same."""
+    rows = [DifferenceRow(run=run, path=path, change=change) for path, change in erred.changes]
+    rows += [
+        DifferenceRow(run=run, path=path, change=Change.REMOVED, renamed_to=new, hidden_by=by)
+        for path, new, by in removed.removed
+    ]
+    return rows

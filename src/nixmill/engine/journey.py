@@ -1,0 +1,217 @@
+"""The way of a change on the server, from top to bottom: take → fetch → check → conclude.
+
+`travel` is the story. Each step is durable: after a crash it is begun again at the first one that was not recorded, and
+each finds in the database what it did before (`nixmill.doors.server.Durable`). Within `check` the way goes on in
+`nixmill.engine.flow`: tree → evaluation → diff → plan → build → report. Whatever happens, a change gets a verdict.
+"""
+
+import asyncio
+import uuid
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import msgspec
+import structlog
+
+from nixmill.config import ProjectConfig
+from nixmill.core.change import Change, ChangeState, Progress
+from nixmill.core.errors import InputError
+from nixmill.core.history import AttemptRow
+from nixmill.core.project import Project
+from nixmill.core.run_event import Verdict
+from nixmill.core.source import TreeRequest
+from nixmill.doors import DoorError
+from nixmill.engine.aftermath import Aftermath
+from nixmill.engine.flow import Flow
+from nixmill.engine.live import log_topic, project_topic, run_topic
+from nixmill.engine.recorder import record_insisting
+from nixmill.engine.request import RunRequest
+from nixmill.engine.run_teller import RunTeller, insist
+from nixmill.engine.server_doors import ServerDoors
+from nixmill.engine.server_request import config_of, server_request
+from nixmill.engine.works import Works
+
+FETCH_TRIES: Final = 5
+FETCH_AGAIN_S: Final = 3.0
+
+log = structlog.get_logger("nixmill.journey")
+
+
+class Journey:
+    """Carries changes through; one for the whole server."""
+
+    def __init__(self, doors: ServerDoors, works: Works, cores: int) -> None:
+        """Share `works` among all runs."""
+        self._doors = doors
+        self._works = works
+        self._cores = cores
+        self._aftermath = Aftermath(doors)
+        self._writing: set[asyncio.Task[None]] = set()
+        works.wanted = lambda drv_path: any(flow.site.wants(drv_path) for flow in self.flows.values())
+        works.ended_alone = self._ended_alone
+        self.flows: dict[int, Flow] = {}
+        """Runs under way, by number."""
+        self._superseded: dict[int, list[int]] = {}
+        """By the newer run: older ones whose builds it may want."""
+        self.concluded: Callable[[], None] = lambda: None
+        """Called when messages and hooks may be waiting."""
+
+    async def travel(self, key: str) -> None:
+        """Carry change number `key` from its acceptance to its verdict and what follows from it."""
+        number = int(key)
+        step = self._doors.durable.step
+        going = await step("take", lambda: self._guarded(number, self._take))
+        if going:
+            going = await step("fetch", lambda: self._guarded(number, self._fetch))
+        if going:
+            await step("check", lambda: self._guarded(number, self._check))
+        await step("conclude", lambda: self._conclude(number))
+
+    def supersede(self, older: int, newer: int) -> None:
+        """Stop a run for a newer one. What it builds now goes on until it is known what the newer one wants of it."""
+        flow = self.flows.get(older)
+        if flow is not None and flow.hold():
+            self._superseded.setdefault(newer, []).append(older)
+        else:
+            self.cancel(older)
+
+    def _let_go(self, newer: int) -> None:
+        for older in self._superseded.pop(newer, []):
+            self.cancel(older)
+
+    def cancel(self, number: int) -> None:
+        """Stop a run that is under way; one that is not is stopped when it is taken."""
+        if flow := self.flows.get(number):
+            flow.cancel()
+
+    def _ended_alone(self, row: AttemptRow) -> None:
+        """Record the end of an attempt whose run is gone, for those that will find its output."""
+        task = asyncio.create_task(record_insisting(self._doors.history, row))
+        self._writing.add(task)
+        task.add_done_callback(self._writing.discard)
+        task.add_done_callback(lambda _: self._doors.live.tell(log_topic(row.number), ended=True))
+
+    # The steps. Each returns whether the way goes on; a verdict ends it.
+
+    async def _take(self, change: Change) -> bool:
+        """Begin, unless the change was cancelled or superseded while it waited."""
+        if change.cancel_asked:
+            by = f": run {change.superseded_by} is newer" if change.superseded_by else ""
+            return await self._end(change, Verdict.CANCELLED, f"Cancelled before it began{by}.")
+        await self._note(change, state=ChangeState.FETCHING, started_at=self._doors.clock.now())
+        return True
+
+    async def _fetch(self, change: Change) -> bool:
+        """Fetch the commit; record its tree hash, subject and author."""
+        project = await self._project(change)
+        for left in range(FETCH_TRIES, 0, -1):
+            try:
+                commit = await self._doors.remote.fetch(project, change.ref, change.commit)
+                tree, subject, author = await self._doors.remote.tree(project, commit)
+            except DoorError as error:
+                if not error.retryable or left == 1:
+                    return await self._end(change, Verdict.INFRASTRUCTURE, str(error))
+                await self._note(change, notices=(f"{error} It is tried again.",))
+                await self._doors.clock.sleep(FETCH_AGAIN_S)
+            else:
+                known = {"commit": commit, "tree_hash": tree.tree_hash, "subject": subject, "author": author}
+                await self._note(change, **known)
+                return True
+        return False
+
+    async def _check(self, change: Change) -> bool:
+        """Evaluate and build. After a crash what is recorded or valid is not done again."""
+        project = await self._project(change)
+        teller = RunTeller(change, self._doors.changes, self._doors.live, lambda: self._let_go(change.number))
+        async with self._doors.open_run(teller.notice) as doors, teller.writing():
+            request = await self._request(change, project)
+            flow = self.flows[change.number] = Flow(request, doors, teller.tell, self._works)
+            try:
+                if (await self._doors.changes.change(change.number) or change).cancel_asked:
+                    flow.cancel()
+                await flow.check()
+            finally:
+                teller.keys(flow.evaluation_key, flow.base_key)
+                del self.flows[change.number]
+        return True
+
+    async def _conclude(self, number: int) -> None:
+        """Count, tell people and programs, and say that it is over. Doing so again changes nothing."""
+        self._let_go(number)
+        change = await self._change(number)
+        if change is None:
+            return
+        counts = await self._doors.past.counts(number)
+        await self._note(change, state=ChangeState.DONE, counts=counts)
+        await self._aftermath.of(change)
+        self.concluded()
+        self._doors.live.tell(run_topic(number), ended=True)
+        self._doors.live.tell(project_topic(change.project))
+
+    # What the steps need.
+
+    async def _guarded(self, number: int, step: Callable[[Change], Awaitable[bool]]) -> bool:
+        """Do a step; whatever goes wrong in it is a verdict, since a change must always reach one."""
+        change = await self._change(number)
+        if change is None or change.state is ChangeState.DONE:
+            return False
+        try:
+            return await step(change)
+        except InputError as error:
+            return await self._end(change, Verdict.EVALUATION_FAILED, str(error))
+        except DoorError as error:
+            return await self._end(change, Verdict.INFRASTRUCTURE, str(error))
+        except Exception:
+            fault = uuid.uuid4().hex[:8]
+            log.exception("a run was stopped by a fault of nixmill", run=number, fault=fault)
+            sentence = f"A fault of nixmill stopped this run; the server's log tells more under {fault}."
+            return await self._end(change, Verdict.INFRASTRUCTURE, sentence)
+
+    async def _request(self, change: Change, project: Project) -> RunRequest:
+        """Return what is asked of the flow: what the tree says, and what only the default branch may say."""
+        source, mirror = self._doors.source, self._doors.remote.mirror(project.id)
+        tree = await source.tree(TreeRequest(directory=mirror, revision=change.commit))
+        config = await config_of(source, tree, change.commit[:12])
+        powers = await self._powers(mirror)
+        base = await self._base(change, project, mirror)
+        return server_request(change, project, config, powers, mirror=mirror, base=base, cores=self._cores)
+
+    async def _powers(self, mirror: str) -> ProjectConfig:
+        try:
+            tree = await self._doors.source.tree(TreeRequest(directory=mirror, revision="HEAD"))
+            return await config_of(self._doors.source, tree, "the default branch")
+        except InputError:
+            return ProjectConfig()  # no default branch here, or one whose file is broken: then nobody grants anything
+
+    async def _base(self, change: Change, project: Project, mirror: str) -> str:
+        """Return the commit to compare with; empty where the merge base with the default branch is right."""
+        polled = await self._doors.refs.polled(project.id)
+        default = project.default_branch or (polled.default_branch if polled else "")
+        if change.ref != f"refs/heads/{default}":
+            return ""
+        commit = await self._doors.past.previous_commit(change.number)
+        try:
+            if commit:
+                await self._doors.source.tree(TreeRequest(directory=mirror, revision=commit))
+        except InputError:
+            return ""  # force-pushed away
+        return commit
+
+    async def _change(self, number: int) -> Change | None:
+        return await self._doors.changes.change(number)
+
+    async def _project(self, change: Change) -> Project:
+        found = [one for one in await self._doors.projects.projects() if one.id == change.project]
+        if not found:
+            raise InputError("The project was deleted while this run waited.")
+        return found[0]
+
+    async def _note(self, change: Change, **known: object) -> None:
+        """Record progress, however long the database is away, and tell pages."""
+        await insist(self._doors.changes, msgspec.convert({"number": change.number, **known}, Progress))
+        self._doors.live.tell(run_topic(change.number), project_topic(change.project))
+
+    async def _end(self, change: Change, verdict: Verdict, sentence: str) -> bool:
+        """Give a change its verdict without a flow."""
+        await self._note(change, verdict=verdict, sentence=sentence, ended_at=self._doors.clock.now())
+        return False

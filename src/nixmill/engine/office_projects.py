@@ -1,0 +1,108 @@
+"""What people may ask about projects: the part of the office that adds, changes, deletes and looks."""
+
+import hashlib
+import hmac
+from collections.abc import Sequence
+
+import msgspec
+
+from nixmill.core.account import AuditEntry
+from nixmill.core.errors import InputError
+from nixmill.core.project import SCHEMES, SECURE_SCHEMES, Jobset, Project, check_name, check_url
+from nixmill.engine.office import Asker
+from nixmill.engine.server_doors import ServerDoors
+from nixmill.engine.timers import check_schedule
+from nixmill.engine.watch import Watch
+from nixmill.nix.store_path import StorePath
+
+FIRST_JOBSET = "main"
+"""What a project without jobsets gets: its default branch, or what its nixmill.toml says."""
+
+
+class ProjectOffice:
+    """See `nixmill.engine.office.Office`."""
+
+    def __init__(self, doors: ServerDoors, watch: Watch) -> None:
+        """Look at remotes through `watch`."""
+        self._doors = doors
+        self._watch = watch
+
+    async def add_project(self, asker: Asker, project: Project, jobsets: Sequence[Jobset]) -> Project:
+        """See `Office`."""
+        self._check(project, jobsets)
+        now = self._doors.clock.now()
+        made = await self._doors.projects.save_project(msgspec.structs.replace(project, id=0, created_at=now))
+        await self._doors.projects.save_jobsets(made.id, jobsets or [Jobset(name=FIRST_JOBSET)])
+        await self.note(asker, "add a project", made.name, made.id, made.url)
+        self._watch.hurry(made.id)
+        return made
+
+    async def change_project(self, asker: Asker, project: Project, jobsets: Sequence[Jobset] | None) -> Project:
+        """See `Office`."""
+        self._check(project, jobsets or ())
+        saved = await self._doors.projects.save_project(project)
+        if jobsets is not None:
+            await self._doors.projects.save_jobsets(saved.id, jobsets)
+        await self.note(asker, "change a project", saved.name, saved.id)
+        self._watch.hurry(saved.id)
+        return saved
+
+    async def look(self, asker: Asker, project: Project) -> None:
+        """See `Office`."""
+        await self.note(asker, "look at a remote", project.name, project.id)
+        self._watch.hurry(project.id)
+
+    async def pushed(self, project: Project, delivery: str) -> bool:
+        """See `Office`."""
+        new = await self._doors.refs.first_delivery(project.id, delivery, self._doors.clock.now())
+        if new:
+            self._watch.hurry(project.id)
+        return new
+
+    def webhook_secret(self, project: int) -> str:
+        """See `Office`. Derived from a key, so that no database and no backup of one holds secrets of webhooks."""
+        return hmac.new(self._doors.webhook_key, b"webhook %d" % project, hashlib.sha256).hexdigest()
+
+    async def forget_failures(self, asker: Asker, project: Project, drv_paths: Sequence[StorePath] | None) -> int:
+        """See `Office`."""
+        count = await self._doors.failures.forget(project.id, drv_paths)
+        await self.note(asker, "clear a remembered failure", project.name, project.id, f"{count} derivations")
+        return count
+
+    async def audit(self, entry: AuditEntry) -> None:
+        """See `Office`."""
+        await self._doors.members.audit(entry)
+
+    async def note(self, asker: Asker, action: str, subject: str, project: int | None, detail: str = "") -> None:
+        """Write what somebody did to the audit log."""
+        entry = AuditEntry(
+            at=self._doors.clock.now(),
+            user=asker.user,
+            who=asker.name,
+            action=action,
+            subject=subject,
+            project=project,
+            detail=detail,
+            address=asker.address,
+        )
+        await self._doors.members.audit(entry)
+
+    def _check(self, project: Project, jobsets: Sequence[Jobset]) -> None:
+        settings = self._doors.settings
+        schemes = list(SCHEMES if settings.insecure_git else SECURE_SCHEMES)
+        if not settings.local_git:
+            schemes.remove("file")
+        check_name(project.name)
+        check_url(project.url, schemes)
+        if project.credential and project.credential not in settings.credentials:
+            raise InputError(
+                f"The server has no credential {project.credential!r}.", "Add it to `credentials` in its settings file."
+            )
+        if not 1 <= project.weight <= 100 or not 0 <= project.poll_s <= 86_400:
+            raise InputError("A weight is 1 to 100, and a poll interval 0 to 86,400 seconds.")
+        for jobset in jobsets:
+            check_name(jobset.name, "jobset")
+            if jobset.schedule:
+                check_schedule(jobset.schedule, jobset.time_zone)
+        if len({jobset.name for jobset in jobsets}) != len(jobsets):
+            raise InputError("Two jobsets have the same name.", "Give each its own.")

@@ -1,0 +1,147 @@
+"""What people may ask about runs: the part of the office that starts, retries and cancels."""
+
+import difflib
+import re
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+
+from nixmill.core.access import Sight
+from nixmill.core.change import BuildClass, Change, ChangeState, Origin
+from nixmill.core.errors import InputError
+from nixmill.core.project import Jobset, Project, Ref, belongs, short
+from nixmill.core.view.parts import AttributeLine
+from nixmill.engine.journey import Journey
+from nixmill.engine.office import Again, Asker
+from nixmill.engine.office_projects import ProjectOffice
+from nixmill.engine.server_doors import ServerDoors
+from nixmill.engine.watch import Watch
+from nixmill.nix.attr_path import AttrPath, show
+from nixmill.nix.store_path import StorePath
+
+_COMMIT: Final = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
+EVERYTHING: Final = Sight(everything=True)
+
+
+class RunOffice(ProjectOffice):
+    """See `nixmill.engine.office.Office`."""
+
+    def __init__(self, doors: ServerDoors, watch: Watch, journey: Journey) -> None:
+        """Stop runs through `journey`."""
+        super().__init__(doors, watch)
+        self.journey = journey
+
+    async def start(
+        self, asker: Asker, project: Project, ref: str, targets: Sequence[str] = (), commit: str = ""
+    ) -> int:
+        """See `Office`."""
+        if commit and not _COMMIT.fullmatch(commit):
+            raise InputError(f"{commit!r} is no commit.", "Give the whole id, 40 hexadecimal digits.")
+        polled = await self._doors.refs.polled(project.id)
+        default = project.default_branch or (polled.default_branch if polled else "")
+        name, commit = self._named(ref or default, commit, await self._doors.refs.refs(project.id))
+        jobsets = await self._doors.projects.jobsets(project.id)
+        jobset = next((one for one in jobsets if one.enabled and belongs(one, name, default)), None)
+        change = self._change(asker, project, jobset, name, commit)
+        number = await self._accept(project, msgspec.structs.replace(change, targets=tuple(targets) or change.targets))
+        await self.note(asker, "start a run", f"run {number}", project.id, f"{short(name)} {commit[:12]}".strip())
+        return number
+
+    async def retry(self, asker: Asker, number: int, what: Again, path: AttrPath | None = None) -> int:
+        """See `Office`."""
+        change = await self._doors.changes.change(number)
+        if change is None or not change.commit:
+            raise InputError(f"Run {number} has no tree that could be tried again.", "Start a new run of its branch.")
+        again = msgspec.structs.replace(
+            change,
+            number=0,
+            origin=Origin.RETRY,
+            requested_by=asker.user,
+            requested_at=self._doors.clock.now(),
+            retry_of=number,
+            rebuild=what is Again.ANYWAY,
+            evaluate_again=what is Again.EVALUATE,
+            forgive=await self._forgiven(number, what, path),
+            state=ChangeState.WAITING,
+            cancel_asked=False,
+            superseded_by=None,
+        )
+        project = await self._project(change.project)
+        made = await self._accept(project, again)
+        await self.note(asker, "retry", f"run {number}", change.project, f"{what}: run {made}")
+        return made
+
+    async def cancel(self, asker: Asker, number: int) -> bool:
+        """See `Office`."""
+        change = await self._doors.changes.change(number)
+        stopped = change is not None and await self._doors.changes.stop(number)
+        if stopped and change is not None:
+            self.journey.cancel(number)
+            await self.note(asker, "cancel", f"run {number}", change.project)
+        return stopped
+
+    async def delete_project(self, asker: Asker, project: Project) -> None:
+        """See `Office`."""
+        mine = [one for one in await self._doors.changes.open_changes() if one.project == project.id]
+        await self._doors.projects.delete_project(project.id)
+        for change in mine:
+            await self._doors.changes.stop(change.number)
+            self.journey.cancel(change.number)
+        await self.note(asker, "delete a project", project.name, None, f"id {project.id}, {project.url}")
+
+    async def _accept(self, project: Project, change: Change) -> int:
+        numbers = await self._doors.changes.accept([change])
+        await self._watch.accepted(project, numbers)
+        return numbers[0]
+
+    async def _forgiven(self, number: int, what: Again, path: AttrPath | None) -> tuple[StorePath, ...]:
+        """Return the derivations whose failure no longer counts, and clear it in failure memory."""
+        if what not in {Again.FAILED, Again.ATTRIBUTE}:
+            return ()
+        failing = await self._doors.run_pages.failing(EVERYTHING, number)
+        if what is Again.ATTRIBUTE:
+            failing = [line for line in failing if line.path == path]
+        if not failing:
+            which = show(path) if path else f"run {number}"
+            raise InputError(f"Nothing of {which} failed, so there is nothing to try again.", "Try: run anyway.")
+        return tuple(dict.fromkeys(drv for line in failing for drv in _at_fault(line)))
+
+    def _change(self, asker: Asker, project: Project, jobset: Jobset | None, ref: str, commit: str) -> Change:
+        return Change(
+            project=project.id,
+            jobset=jobset.id if jobset else None,
+            ref=ref,
+            commit=commit,
+            origin=Origin.HAND,
+            build_class=jobset.build_class if jobset else BuildClass.BRANCH,
+            requested_by=asker.user,
+            requested_at=self._doors.clock.now(),
+            targets=jobset.targets if jobset else (),
+            systems=jobset.systems if jobset else (),
+        )
+
+    @staticmethod
+    def _named(ref: str, commit: str, refs: Sequence[Ref]) -> tuple[str, str]:
+        """Return the full name of a branch, tag or commit that a person named."""
+        if _COMMIT.fullmatch(ref):
+            return ref, ref
+        known = {one.name: one for one in refs}
+        for name in (ref, f"refs/heads/{ref}", f"refs/tags/{ref}"):
+            if name in known:
+                return name, commit
+        if commit:
+            return f"refs/heads/{ref}", commit
+        close = difflib.get_close_matches(ref, [short(name) for name in known], n=1)
+        remedy = f"Did you mean {close[0]}?" if close else "Look at the project's page for its branches and tags."
+        raise InputError(f"The project has no branch or tag {ref!r}.", remedy)
+
+    async def _project(self, number: int) -> Project:
+        for project in await self._doors.projects.projects():
+            if project.id == number:
+                return project
+        raise InputError("The project was deleted.")
+
+
+def _at_fault(line: AttributeLine) -> list[StorePath]:
+    return [drv for drv in (line.drv_path, line.culprit) if drv is not None]

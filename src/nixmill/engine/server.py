@@ -1,0 +1,128 @@
+"""The server: everything that goes on as long as it runs, started in order and stopped in order.
+
+What a crash left is put right first: attempts that were under way are ended, then the durable engine goes on with every
+change that has no verdict.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Final
+
+import structlog
+
+from nixmill.core.history import Keep, Pruned
+from nixmill.doors import DoorError
+from nixmill.engine.courier import CourierDesk
+from nixmill.engine.gate import Gate
+from nixmill.engine.hook_desk import HookDesk
+from nixmill.engine.journey import Journey
+from nixmill.engine.live import run_topic
+from nixmill.engine.office import Asker
+from nixmill.engine.office_why import WhyOffice
+from nixmill.engine.server_doors import ServerDoors
+from nixmill.engine.timers import Timers
+from nixmill.engine.watch import Watch
+from nixmill.engine.works import Works
+
+UPKEEP_S: Final = 3600.0
+CHANGE: Final = "change"
+"""Name of the durable workflow of a change."""
+
+log = structlog.get_logger("nixmill.server")
+
+
+class Server(WhyOffice):
+    """Implements `nixmill.engine.office.Office`. Make it, then enter `running`."""
+
+    def __init__(self, doors: ServerDoors, cores: int) -> None:
+        """Join the parts; nothing happens before `running`."""
+        gate = Gate(doors.clock)
+        gate.set_places(doors.machines)
+        journey = Journey(doors, Works(gate), cores)
+        watch = Watch(doors, journey.supersede)
+        super().__init__(doors, watch, journey, gate)
+        self.courier = CourierDesk(doors.outbox, doors.couriers, doors.clock, log, chance=doors.random.random)
+        self.hooks = HookDesk(
+            doors.outbox,
+            doors.hook_runner,
+            doors.story,
+            doors.settings.hooks,
+            doors.clock,
+            log,
+            at_once=doors.settings.hooks_at_once,
+            told=lambda run: doors.live.tell(run_topic(run.run)),
+        )
+        journey.concluded = self._concluded
+        self._timers = Timers(doors, watch)
+        doors.durable.define(CHANGE, journey.travel)
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Work while the context lasts."""
+        broken_off = await self._doors.past.interrupted(self._doors.clock.now())
+        if broken_off:
+            log.info("attempts were broken off when the server ended", attempts=broken_off)
+        await self._doors.durable.launch()
+        for change in await self._doors.changes.open_changes():
+            await self._doors.durable.start(CHANGE, str(change.number))  # harmless where it is known, as it should be
+        loops = (self._watch.run, self._timers.run, self.courier.run, self.hooks.run, self._upkeep)
+        tasks = [asyncio.create_task(self._for_ever(loop)) for loop in loops]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await self._doors.durable.close()
+
+    def _concluded(self) -> None:
+        self.courier.wake()
+        self.hooks.wake()
+
+    @staticmethod
+    async def _for_ever(loop: Callable[[], Awaitable[None]]) -> None:
+        """Run a loop that should never end; a fault in it is logged and it begins again."""
+        while True:
+            try:
+                await loop()
+            except Exception:
+                log.exception("a part of the server failed and is started again", part=loop.__qualname__)
+                await asyncio.sleep(1.0)
+
+    async def _upkeep(self) -> None:
+        while True:
+            try:
+                while await self._doors.sweep():
+                    pass
+                await self.sample_disk()
+                await self._prune(dry_run=False)
+            except DoorError as error:
+                log.warning("upkeep has to wait", fault=str(error))
+            await self._doors.clock.sleep(UPKEEP_S)
+
+    async def prune(self, asker: Asker, *, dry_run: bool) -> Pruned:
+        """See `Office`."""
+        pruned = await self._prune(dry_run=dry_run)
+        if not dry_run:
+            await self.note(asker, "change the server", "retention", None, f"{len(pruned.runs)} runs were forgotten")
+        return pruned
+
+    async def _prune(self, *, dry_run: bool) -> Pruned:
+        keep = self._doors.settings.retention
+        if not keep.run_days:
+            return Pruned(runs=(), attempts=(), evaluations=0)
+        rule = Keep(runs=keep.runs, days=keep.run_days)
+        doomed = await self._doors.archive.prune(rule, dry_run=True)
+        if dry_run or not doomed.runs:
+            return doomed
+        await self._doors.logs.delete(doomed.attempts)
+        return await self._doors.archive.prune(rule)
+
+    async def replay(self, asker: Asker, parcel: int) -> bool:
+        """See `Office`."""
+        again = await self._doors.outbox.replay(parcel)
+        if again:
+            await self.note(asker, "change the server", f"message {parcel}", None, "sent again")
+            self.courier.wake()
+        return again

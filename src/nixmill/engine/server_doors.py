@@ -1,0 +1,75 @@
+"""Everything outside that the server touches, joined once by `nixmill.app`."""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+
+from nixmill.config.server import ServerSettings
+from nixmill.core.machine import Machine
+from nixmill.core.message import ChannelKind
+from nixmill.doors import Archive, Clock, History, Logs, Source
+from nixmill.doors.pages import AdminPages, BuildPages, ProjectPages, RunPages
+from nixmill.doors.server import (
+    Accounts,
+    Changes,
+    Courier,
+    Durable,
+    Failures,
+    HookRunner,
+    Keys,
+    Members,
+    Outbox,
+    Past,
+    Projects,
+    Refs,
+    Remote,
+    Story,
+)
+from nixmill.engine.live import Live
+from nixmill.engine.request import RunDoors
+
+OpenRun = Callable[[Callable[[str], None]], AbstractAsyncContextManager[RunDoors]]
+"""Opens what one run needs; what it leased is free again when it closes. Sentences go to the argument."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerDoors:
+    """The doors of the server."""
+
+    settings: ServerSettings
+    clock: Clock
+    random: Random
+    projects: Projects
+    refs: Refs
+    changes: Changes
+    failures: Failures
+    accounts: Accounts
+    keys: Keys
+    members: Members
+    outbox: Outbox
+    story: Story
+    past: Past
+    history: History
+    archive: Archive
+    project_pages: ProjectPages
+    run_pages: RunPages
+    build_pages: BuildPages
+    admin_pages: AdminPages
+    logs: Logs
+    remote: Remote
+    source: Source
+    """Trees of the mirrors that `remote` keeps."""
+    hook_runner: HookRunner
+    couriers: Mapping[ChannelKind, Courier]
+    durable: Durable
+    live: Live
+    open_run: OpenRun
+    machines: Sequence[Machine]
+    disk: Callable[[Path], tuple[int, int]]
+    """Bytes used and free where a path is."""
+    webhook_key: bytes
+    """From which the secret of each project's webhook is derived; from a file only the server can read."""
+    sweep: Callable[[], Awaitable[bool]]
+    """Deletes a batch of what belongs to deleted projects; says whether there is more."""

@@ -1,0 +1,79 @@
+"""From a change and its project to the request of a run: what it says, and what only its default branch may say.
+
+`nixmill.toml` of the tree chooses what is evaluated and how long builds may take. What grants power (imports from
+derivations) or costs the server (memory, time, workers) is read from the default branch (semantics §7).
+"""
+
+from typing import Final
+
+from nixmill.config import FILE_NAME, ProjectConfig, read_config
+from nixmill.core.attempt import RetryPolicy
+from nixmill.core.change import Change
+from nixmill.core.evaluation import EvaluationLimits, EvaluationSettings
+from nixmill.core.fairness import Party
+from nixmill.core.project import Project
+from nixmill.core.source import Tree
+from nixmill.core.target import read_words
+from nixmill.doors import BuildLimits, Source
+from nixmill.engine.request import RunRequest
+
+MIB: Final = 1024 * 1024
+
+
+async def config_of(source: Source, tree: Tree, where: str) -> ProjectConfig:
+    """Return what `nixmill.toml` of a tree says; raises `InputError` that names the place."""
+    text = await source.read(tree, FILE_NAME)
+    return ProjectConfig() if text is None else read_config(text, f"{FILE_NAME} of {where}")
+
+
+def server_request(
+    change: Change,
+    project: Project,
+    config: ProjectConfig,
+    powers: ProjectConfig,
+    *,
+    mirror: str,
+    base: str,
+    cores: int,
+) -> RunRequest:
+    """Return the request; `config` is of the tree that is tested, `powers` of the default branch."""
+    said, build = config.evaluate, config.build
+    return RunRequest(
+        directory=mirror,
+        words=read_words(change.targets or said.targets, file=None, expression=None, attrs=said.attributes),
+        revision=change.commit,
+        base=base or None,
+        base_reason="checked before on this branch" if base else "",
+        rebuild=change.rebuild,
+        evaluate_again=change.evaluate_again,
+        retry=RetryPolicy(attempts_max=1 + build.retries),
+        settings=EvaluationSettings(
+            systems=change.systems or said.systems,
+            force_recurse=said.force_recurse,
+            allow_import_from_derivation=powers.evaluate.allow_import_from_derivation,
+        ),
+        evaluation_limits=EvaluationLimits(
+            workers=powers.evaluate.workers or cores,
+            memory_bytes=powers.evaluate.memory_mib * MIB,
+            time_s=powers.evaluate.time_s,
+            attribute_time_s=powers.evaluate.attribute_time_s,
+        ),
+        build_limits=BuildLimits(
+            timeout_s=build.timeout_s,
+            silence_s=build.max_silent_s,
+            log_bytes=build.max_log_mib * MIB,
+            output_bytes=build.max_output_mib * MIB,
+        ),
+        number=change.number,
+        same_tree_is_enough=True,
+        insist=True,
+        remember=True,
+        forgive=frozenset(change.forgive),
+        party=Party(
+            run=change.number,
+            project=project.id,
+            name=project.name,
+            weight=project.weight,
+            build_class=change.build_class,
+        ),
+    )

@@ -1,0 +1,29 @@
+"""What signing in needs to remember between requests, in memory."""
+
+from starlette.requests import Request
+
+from nixmill.web.flows import Flows
+from nixmill.web.oidc import Provider
+from nixmill.web.passwords import Passwords
+from nixmill.web.rate_limit import RateLimit
+from nixmill.web.site import Site
+
+
+class Guard:
+    """Passwords, tries, and sign-ins elsewhere that are under way."""
+
+    def __init__(self, site: Site) -> None:
+        """Begin with nothing remembered."""
+        settings = site.settings
+        self.passwords = Passwords(site.accounts)
+        self.tries = RateLimit(settings.sign_in_tries, site.clock.monotonic)
+        self.flows = Flows(site.clock.monotonic)
+        self.providers = {
+            one.name: Provider(one, settings.credentials.get(one.client_secret), site.clock) for one in settings.oidc
+        }
+
+
+def guard_of(request: Request) -> Guard:
+    """Return the guard of the application that a request came to."""
+    guard: Guard = request.app.state.guard
+    return guard

@@ -1,0 +1,114 @@
+"""Pages that change while they are open: the same address, asked for as `text/event-stream`.
+
+An event says that something changed and, for a run, how it stands; the page, or a program, then asks again. Source:
+HTML Standard, "Server-sent events".
+"""
+
+import json
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from typing import Any, Final
+
+import msgspec
+from fastapi import APIRouter, Response
+from fastapi.responses import StreamingResponse
+from fastapi.routing import APIRoute
+from starlette.requests import Request
+from starlette.routing import Match
+from starlette.types import Scope
+
+from nixmill.core.access import Action
+from nixmill.core.change import FINAL
+from nixmill.core.view.parts import RunLine
+from nixmill.engine.live import ALL, project_topic, run_topic
+from nixmill.web.asking import Ask, Asked
+from nixmill.web.showing import not_there
+
+LEAST_S: Final = 1.0
+"""Seconds between two events of a page: more often nobody reads it."""
+HEARTBEAT_S: Final = 15.0
+HEADERS: Final = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+
+Facts = Callable[[], Awaitable[tuple[dict[str, Any], bool]]]
+"""Returns what an event says, and whether nothing more will come."""
+
+
+class EventsRoute(APIRoute):
+    """A route that only takes requests for events: the page at the same address is another one's."""
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        """Say whether the request is for this route."""
+        if scope["type"] == "http" and "text/event-stream" in Request(scope).headers.get("accept", ""):
+            return super().matches(scope)
+        return Match.NONE, {}
+
+
+router: Final = APIRouter(route_class=EventsRoute)
+
+
+@router.get("/r/{number}")
+async def run_events(ask: Asked, number: int) -> Response:
+    """Tell how a run goes on, until it has ended."""
+
+    async def facts() -> tuple[dict[str, Any], bool]:
+        run = await ask.site.run_pages.run(ask.sight, number)
+        return ({}, True) if run is None else (_of_run(run), run.state in FINAL)
+
+    if await ask.site.run_pages.run(ask.sight, number) is None:
+        raise not_there(f"run {number}")
+    return _stream(ask, run_topic(number), facts)
+
+
+@router.get("/p/{name}")
+async def project_events(ask: Asked, name: str) -> Response:
+    """Tell that something changed in a project."""
+    project = await ask.project(name, Action.SEE)
+    return _stream(ask, project_topic(project.id), _nothing_more_to_say)
+
+
+@router.get("/p/{name}/b/{ref:path}")
+async def branch_events(ask: Asked, name: str, ref: str) -> Response:  # noqa: ARG001 - a branch's page changes with its project
+    """Tell that something changed on a branch, or elsewhere in its project."""
+    project = await ask.project(name, Action.SEE)
+    return _stream(ask, project_topic(project.id), _nothing_more_to_say)
+
+
+@router.get("/")
+@router.get("/queue")
+@router.get("/machines")
+async def general_events(ask: Asked) -> Response:
+    """Tell that something changed somewhere; what, is asked for with one's own rights."""
+    return _stream(ask, ALL, _nothing_more_to_say)
+
+
+async def _nothing_more_to_say() -> tuple[dict[str, Any], bool]:
+    return {}, False
+
+
+def _of_run(run: RunLine) -> dict[str, Any]:
+    return {"state": run.state, "verdict": run.verdict, "status": run.status, "counts": run.counts}
+
+
+def _stream(ask: Ask, topic: str, facts: Facts) -> Response:
+    return StreamingResponse(_events(ask, topic, facts), media_type="text/event-stream", headers=HEADERS)
+
+
+async def _events(ask: Ask, topic: str, facts: Facts) -> AsyncGenerator[str]:
+    """Yield an event at first and after each change, and a comment where nothing changes for long."""
+    with ask.site.live.listen(topic) as listener:
+        yield "retry: 2000\n\n"
+        told = None
+        while True:
+            said, ended = await facts()
+            if ended:
+                yield _event("ended", said)
+                return
+            if said != told or not said:
+                told = said
+                yield _event("changed", said)
+            while not await listener.changed(HEARTBEAT_S):
+                yield ": still here\n\n"
+            await ask.site.clock.sleep(LEAST_S)
+
+
+def _event(kind: str, data: dict[str, Any]) -> str:
+    return f"event: {kind}\ndata: {json.dumps(msgspec.to_builtins(data))}\n\n"
