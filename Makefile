@@ -1,7 +1,7 @@
 # What a person does with this checkout. `make` alone shows it; each target is a short script in tools/.
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check test bench nix-matrix docs format lock clean
+.PHONY: help setup demo demo-run check test bench nix-matrix docs format lock clean
 
 help:
 	@tools/help
@@ -11,6 +11,9 @@ setup:
 
 demo: setup
 	@tools/demo.sh
+
+demo-run: setup
+	@tools/demo-run.sh
 
 check: setup
 	@tools/check

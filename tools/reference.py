@@ -21,13 +21,17 @@ from nixmill.cli.main import CommandLine
 from nixmill.cli.wiring import Wiring
 from nixmill.config import server
 from nixmill.core import hook, message, project
+from nixmill.core.access import ALLOWED_FROM, ROLES, SCOPE_OF, Action
 from nixmill.core.outcome import MEANING
 from nixmill.core.run_event import EXIT_CODE, USAGE_EXIT_CODE, RunEvent
 from nixmill.core.status import LOOK, of_outcome
+from nixmill.core.view import pages
+from nixmill.web.metrics import SERIES
 
 ROOT: Final = Path(__file__).parents[1]
 DOCUMENTS: Final = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 _PART: Final = re.compile(r"(<!-- begin: ([a-z-]+) -->\n).*?(<!-- end: \2 -->)", re.DOTALL)
+_ADDRESS: Final = re.compile(r"`(/[^`]*)`: (.*)")
 _HELP_WIDTH: Final = 100
 
 
@@ -127,6 +131,35 @@ def declared_fields() -> str:
     return _struct_table(tables, files, frozenset({"id", "project", "created_at", "declared"}), "field")
 
 
+def roles() -> str:
+    """Return who may do what, and which scope a token needs for it."""
+    rows = []
+    for action in Action:
+        weakest = ROLES.index(ALLOWED_FROM[action])
+        may = (_yes(ROLES.index(role) >= weakest) for role in ROLES)
+        rows.append((action.value, *may, SCOPE_OF[action].value))
+    return _table(("to", *(role.value for role in ROLES), "scope of a token"), rows)
+
+
+def metrics() -> str:
+    """Return the numbers of `/metrics`."""
+    rows = []
+    for series in SERIES:
+        labels = ", ".join(f"`{label}`" for label in series.labels)
+        rows.append((f"`nixmill_{series.name}`", labels, series.meaning))
+    return _table(("name", "labels", "meaning"), rows)
+
+
+def page_addresses() -> str:
+    """Return the pages that are structs, with their addresses: what their docstrings begin with."""
+    rows = []
+    for struct in vars(pages).values():
+        found = _ADDRESS.match(_first_line(struct.__doc__)) if isinstance(struct, type) else None
+        if found is not None:
+            rows.append((f"`{found[1]}`", found[2][:1].upper() + found[2][1:], f"`{struct.__name__}`"))
+    return _table(("address", "what it shows", "its JSON"), rows)
+
+
 def _struct_table(
     tables: Mapping[str, type[msgspec.Struct]], files: Iterable[Path], left_out: frozenset[str], head: str
 ) -> str:
@@ -181,6 +214,9 @@ PARTS: Final[dict[str, Callable[[], str]]] = {
     "settings": settings,
     "server-settings": server_settings,
     "projects-file": declared_fields,
+    "roles": roles,
+    "metrics": metrics,
+    "pages": page_addresses,
 }
 
 

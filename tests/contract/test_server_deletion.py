@@ -1,6 +1,7 @@
 """Deletion and retention: a project with rows in every table can be deleted, and nothing else goes with it."""
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
@@ -11,7 +12,7 @@ from nixmill.core.history import Keep, RunEndRow
 from nixmill.core.run_event import Verdict
 from nixmill.edge.database import tables, tables_server, upkeep
 from nixmill.edge.database.database import Database
-from nixmill.edge.database.deletion import sweep
+from nixmill.edge.database.deletion import GRACE_S, sweep
 from nixmill.edge.database.history import SqlHistory
 from nixmill.edge.database.projects import SqlProjects
 from tests.support.databases import database, place, postgres
@@ -113,6 +114,42 @@ async def test_a_batch_bounds_what_one_transaction_deletes(database: Database) -
         if after["nm_project"]:
             assert sum(before.values()) - sum(after.values()) <= 2
         before = after
+
+
+async def test_logs_go_before_their_rows(database: Database) -> None:
+    doomed = await database.write(lambda connection: fill(connection, 1), action="fill")
+    await database.write(lambda connection: fill(connection, 2), action="fill")
+    await SqlProjects(database, now).delete_project(doomed)
+    attempts: list[int] = []
+    hooks: list[str] = []
+
+    async def delete_logs(numbers: Sequence[int]) -> None:
+        assert (await counts(database))["nm_attempt"] == 2 * ROWS - len(attempts)
+        attempts.extend(numbers)
+
+    async def delete_hook_logs(ids: Sequence[str]) -> None:
+        assert (await counts(database))["nm_hook_run"] == 2 * ROWS - len(hooks)
+        hooks.extend(ids)
+
+    while await sweep(database, batch=3, delete_logs=delete_logs, delete_hook_logs=delete_hook_logs):
+        pass
+    assert attempts == list(range(100, 100 + ROWS))
+    assert hooks == [f"id{number}" for number in range(100, 100 + ROWS)]
+    assert (await counts(database))["nm_project"] == 1
+
+
+async def test_a_project_waits_for_its_runs_to_end_but_not_for_ever(database: Database) -> None:
+    project = await saved_project(database)
+    run = await accepted(database, project)
+    await SqlProjects(database, now).delete_project(project)
+    assert not await sweep(database, now=now)
+    assert await sweep(database, now=lambda: NOW + GRACE_S + 1)
+    row = RunEndRow(number=run, ended_at=NOW, verdict=Verdict.CANCELLED, sentence="")
+    other = await saved_project(database, "other")
+    run = await accepted(database, other)
+    await SqlProjects(database, now).delete_project(other)
+    await SqlHistory(database, now).record([msgspec.structs.replace(row, number=run)])
+    assert await sweep(database, now=now)
 
 
 async def test_an_evaluation_that_another_project_uses_stays(database: Database) -> None:

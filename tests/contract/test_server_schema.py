@@ -12,8 +12,8 @@ from nixmill.edge.database import migrate, tables, tables_server
 from nixmill.edge.database.database import Database, open_database
 from nixmill.edge.database.engine import sqlite_engine
 from nixmill.edge.database.history import SqlHistory
-from nixmill.edge.database.place import SqliteFile, place_of
-from tests.support.databases import BOTH, a_place, database, place, postgres
+from nixmill.edge.database.place import SqliteFile
+from tests.support.databases import BOTH, a_place, database, place, postgres, server
 from tests.support.history_rows import a_run, an_evaluation, an_outcome
 from tests.support.postgres import Postgres, why_not
 
@@ -68,7 +68,7 @@ def test_the_sum_of_the_migrations_is_the_tables_on_sqlite(tmp_path: Path) -> No
 @pytest.mark.skipif(bool(why_not()), reason=why_not())
 def test_the_sum_of_the_migrations_is_the_tables_on_postgresql(postgres: Postgres) -> None:
     names = [postgres.new(), postgres.new()]
-    migrated, direct = (place_of(postgres.url(name)) for name in names)
+    migrated, direct = (server(postgres.url(name)) for name in names)
     migrated.prepare()
     with migrated.engine().begin() as connection:
         connection.exec_driver_sql(_ALIEN)
@@ -132,7 +132,7 @@ async def test_a_database_of_the_first_schema_keeps_its_rows(
 def _emptied(where: Path | str) -> Any:  # noqa: ANN401 - an engine
     if isinstance(where, Path):
         return sqlite_engine(where, foreign_keys=False)
-    engine = place_of(where).engine()
+    engine = server(where).engine()
     with engine.begin() as connection:
         connection.exec_driver_sql("DROP SCHEMA public CASCADE")
         connection.exec_driver_sql("CREATE SCHEMA public")

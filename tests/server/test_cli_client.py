@@ -12,9 +12,14 @@ from pathlib import Path
 import pytest
 from fastapi import Response
 
+from nixmill.core.access import Scope
 from nixmill.core.view.pages import HomePage
-from tests.fakes.pages import BUILDING_RUN, LAST_RUN
+from nixmill.engine.live import run_topic
+from tests.fakes.pages import BUILDING_RUN, LAST_RUN, FakeProjectPages, FakeRunPages
+from tests.fakes.pages_b import BusyOffice
 from tests.support.client_server import LOG, TOKEN, ClientServer, client_server
+from tests.support.program import Done
+from tests.support.web import web_world
 
 
 @pytest.fixture
@@ -279,3 +284,36 @@ async def test_projects_by_the_servers_api(server: ClientServer) -> None:
     assert ("POST", "/p/loom/members", {"user": "anna", "role": "owner"}) in server.asked
     assert (await server.nixmill("projects", "remove", "loom", "--yes")).code == 0
     assert server.asked[-1][:2] == ("DELETE", "/p/loom")
+
+
+async def test_the_real_application_speaks_the_same_language(tmp_path: Path) -> None:
+    """Real pages, tokens, actions and live events; only what the database would say is canned."""
+    runs, office = FakeRunPages(), BusyOffice()
+    async with web_world(project_pages=FakeProjectPages(), run_pages=runs, office=office) as world:
+        await world.user("anna", admin=True)
+        token = await world.token("anna", Scope.READ, Scope.RUN)
+        server = ClientServer(world.url, tmp_path)
+
+        async def nixmill(*arguments: str) -> Done:
+            return await server.nixmill(*arguments, NIXMILL_TOKEN=token)
+
+        home, run, queue, gone, bad = await asyncio.gather(
+            nixmill("status"),
+            nixmill("status", str(LAST_RUN)),
+            nixmill("queue", "--why"),
+            nixmill("watch", "999"),
+            server.nixmill("status", NIXMILL_TOKEN="nm_unknown"),  # noqa: S106 - opens nothing
+        )
+        assert (home.code, run.code, queue.code, gone.code, bad.code) == (0, 0, 0, 2, 4), home.err + run.err + queue.err
+        assert "There is no run 999" in gone.err
+        assert (await nixmill("retry", str(LAST_RUN), "libfoo")).out == "7\n"
+        assert (await nixmill("cancel", str(BUILDING_RUN))).code == 0
+        assert [call[0] for call in office.calls][-2:] == ["retry", "cancel"]
+        watching = await server.start("watch", str(BUILDING_RUN), NIXMILL_TOKEN=token)
+        assert watching.stderr is not None
+        async with asyncio.timeout(60):
+            await watching.stderr.readuntil(b"/r/413\n")
+            runs.ended = True
+            world.site.live.tell(run_topic(BUILDING_RUN), ended=True)
+            _, err = await watching.communicate()
+        assert watching.returncode == 0, err

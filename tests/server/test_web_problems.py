@@ -118,6 +118,7 @@ async def test_while_the_database_is_gone_a_page_says_so_and_nothing_is_lost() -
             assert page.status_code == 503
             assert "Nothing is lost" in page.text and 'href="/account"' in page.text and "<main" in page.text
             assert page.headers["retry-after"] == "5"
+            assert "postgres" not in page.text and str(cluster.directory) not in page.text
             answer = await browser.get("/current-user", headers=JSON)
             assert answer.status_code == 503 and set(answer.json()) == {"error", "remedy"}
             assert (await browser.get("/nothing")).status_code == 404

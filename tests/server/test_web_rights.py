@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import pytest
@@ -10,12 +11,13 @@ from nixmill.core.access import Action, Role, Scope, Viewer, Visibility, allowed
 from nixmill.core.hook import HookRun
 from nixmill.core.project import Project
 from nixmill.nix.store_path import base_name
+from nixmill.web import app
 from nixmill.web.app import routers
 from tests.support.pages_world import World, drv
 from tests.support.web import Browser, WebWorld, web_world
 
 NAME: Final = "hiddenmill"
-"""A private project. Nobody who may not see it reads its name anywhere."""
+"""A project, private, internal or public. Nobody who may not see it reads its name anywhere."""
 OPEN: Final = "everybody"
 SIGNED: Final = "whoever proved who they are"
 SESSION: Final = "people, not API tokens"
@@ -53,6 +55,7 @@ NEEDS: Final[dict[tuple[str, str], Need]] = {
     ("GET", "/machines"): OPEN,
     ("GET", "/metrics"): OPEN,
     ("POST", "/p"): Action.ADD_PROJECT,
+    ("POST", "/p/new"): Action.ADD_PROJECT,
     ("GET", "/p/new"): Action.ADD_PROJECT,
     ("GET", "/p/{name}"): Action.SEE,
     ("PUT", "/p/{name}"): Action.CHANGE_PROJECT,
@@ -141,7 +144,7 @@ class Persona:
 
 @dataclass
 class Scene:
-    """A world with one hidden project, all kinds of people, and where its things are."""
+    """A world with one project, all kinds of people, and where its things are."""
 
     world: WebWorld
     project: Project
@@ -149,18 +152,18 @@ class Scene:
     values: dict[str, str]
 
     def address(self, path: str) -> str:
-        """Return a route's path with things of the hidden project in it."""
+        """Return a route's path with things of the project in it."""
         filled = path
         for name, value in self.values.items():
             filled = filled.replace(f"{{{name}}}", value)
         return filled + QUERY.get(path, "")
 
 
-@pytest.fixture
-async def scene() -> AsyncIterator[Scene]:
+@pytest.fixture(params=Visibility)
+async def scene(request: pytest.FixtureRequest) -> AsyncIterator[Scene]:
     async with web_world() as world:
         pages = World(world.database)
-        project = await pages.project(NAME, Visibility.PRIVATE)
+        project = await pages.project(NAME, request.param)
         other = await pages.project("other", Visibility.PUBLIC)
         values = await things(pages, project)
         for name in PEOPLE[1:]:
@@ -258,6 +261,11 @@ async def wrong(scene: Scene, persona: Persona, method: str, address: str, need:
 
 def test_every_route_stands_in_the_table() -> None:
     assert sorted(routes() - set(NEEDS)) == []
+
+
+def test_every_module_with_routes_is_part_of_the_application() -> None:
+    with_routes = {path.stem for path in Path(app.__file__).parent.glob("*.py") if "APIRouter(" in path.read_text()}
+    assert sorted(with_routes - set(app.MODULES)) == []
 
 
 async def test_every_route_answers_everybody_as_their_rights_say(scene: Scene) -> None:

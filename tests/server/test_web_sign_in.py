@@ -5,10 +5,12 @@ import re
 from collections.abc import AsyncIterator
 
 import pytest
+from argon2 import PasswordHasher
 
 from nixmill.config.server import ServerSettings
 from nixmill.core.access import Role
-from nixmill.core.account import SESSION_S
+from nixmill.core.account import SESSION_S, User
+from nixmill.engine import passwords
 from tests.support.web import PASSWORD, WebWorld, web_world
 
 
@@ -164,3 +166,34 @@ async def test_a_form_of_another_browser_signs_nobody_in(world: WebWorld) -> Non
     await browser.get("/sign-in")
     answer = await browser.http.post("/sign-in", data={"name": "anna", "password": PASSWORD, "csrf": token})
     assert answer.status_code == 403
+
+
+async def test_a_hash_with_other_parameters_is_made_anew_at_the_next_sign_in(world: WebWorld) -> None:
+    old = PasswordHasher(time_cost=1, memory_cost=64, parallelism=1).hash(PASSWORD)
+    bob = await world.site.accounts.save_user(User(name="bob", password_hash=old))
+    for _ in range(2):
+        assert (await (await world.browser()).sign_in("bob")).status_code == 303
+        now = await world.site.accounts.user(bob.id)
+        assert now is not None and now.password_hash != old and "m=65536" in now.password_hash
+
+
+async def test_who_has_no_password_does_not_sign_in_with_none(world: WebWorld) -> None:
+    await world.site.accounts.save_user(User(name="bob"))
+    browser = await world.browser(headers={"Accept": "application/json"})
+    for password in ("", "nobody has this password"):
+        assert (await browser.http.post("/sign-in", json={"name": "bob", "password": password})).status_code == 403
+
+
+@pytest.mark.parametrize("name", ["anna", "nobody", "not a name"])
+async def test_a_name_that_does_not_exist_costs_as_much_as_one_that_does(
+    world: WebWorld, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    checked: list[str] = []
+
+    def verify(_hashed: str, text: str) -> bool:
+        checked.append(text)
+        return False
+
+    monkeypatch.setattr(passwords, "verify", verify)
+    assert (await (await world.browser()).sign_in(name, "nonsense")).status_code == 403
+    assert checked == ["nonsense"]

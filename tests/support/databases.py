@@ -12,7 +12,7 @@ from typing import Final
 import pytest
 
 from nixmill.edge.database.database import Database, open_database
-from nixmill.edge.database.place import place_of
+from nixmill.edge.database.place import PostgresServer, place_of
 from tests.support.postgres import Postgres, postgres, why_not
 
 __all__ = ["BOTH", "database", "place", "postgres"]
@@ -26,6 +26,13 @@ def template(postgres: Postgres) -> str:
     name = postgres.new()
     place_of(postgres.url(name)).prepare()
     return name
+
+
+def server(url: str) -> PostgresServer:
+    """Return the place that an address of PostgreSQL names."""
+    found = place_of(url)
+    assert isinstance(found, PostgresServer)
+    return found
 
 
 @contextlib.contextmanager

@@ -24,7 +24,13 @@ _SETTINGS: Final = {
     "max_connections": "60",
     "shared_buffers": "32MB",
     "lc_messages": "C",
+    # Tests crash the server, never the machine.
+    "fsync": "off",
+    "full_page_writes": "off",
 }
+
+
+_SHARED: Final = pytest.StashKey["Postgres"]()
 
 
 class Postgres:
@@ -146,7 +152,12 @@ def running_postgres(password: str = "") -> Iterator[Postgres]:
 
 
 @pytest.fixture(scope="session")
-def postgres() -> Iterator[Postgres]:
-    """One cluster for the whole session."""
-    with running_postgres() as made:
-        yield made
+def postgres(request: pytest.FixtureRequest) -> Postgres:
+    """One cluster for the whole session, however many modules import this."""
+    made = request.config.stash.get(_SHARED, None)
+    if made is None:
+        stack = contextlib.ExitStack()
+        made = stack.enter_context(running_postgres())
+        request.config.stash[_SHARED] = made
+        request.config.add_cleanup(stack.close)
+    return made

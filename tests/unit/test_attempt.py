@@ -110,7 +110,7 @@ def test_a_build_that_was_done_before_it_was_cancelled_is_done() -> None:
 @pytest.mark.parametrize(
     ("message", "status"),
     [
-        (f"builder for '{DRV}' failed with exit code 37;\n       last 10 log lines:", 37),
+        (f"builder for '{DRV}' failed with exit code 37", 37),
         (f"builder for '{DRV}' failed due to signal 9 (Killed)", -9),
         (f"Cannot build '{DRV}'.\nReason: builder failed with exit code 100.", 100),
         ("timed out after 5 seconds", None),
@@ -166,3 +166,22 @@ def test_a_remembered_failure_gives_way(forgotten: dict[str, Any]) -> None:
 def test_nothing_is_remembered_of_what_never_failed() -> None:
     assert known_failure(None, now=0.0) is None
     assert known_failure(past(failed_in_run=None), now=2000.0) is None
+
+
+@pytest.mark.parametrize(
+    ("message", "kept"),
+    [
+        (
+            "builder failed with exit code 1;\n       last 10 log lines:\n       > no\nFor full logs, run 'nix log x'.",
+            "builder failed with exit code 1",
+        ),
+        (
+            "Cannot build 'x'.\nReason: builder failed.\nLast 3 log lines:\n> no",
+            "Cannot build 'x'.\nReason: builder failed",
+        ),
+        ("the last 10 lines of prose", "the last 10 lines of prose"),
+    ],
+)
+def test_the_log_that_nix_repeats_in_its_message_is_left_out(message: str, kept: str) -> None:
+    result = BuildResult(status=BuildStatus.PERMANENT_FAILURE, message=message)
+    assert classify(result, Circumstances()).message == kept

@@ -58,10 +58,11 @@ def test_every_make_target_that_is_named_exists(document: Path) -> None:
 
 
 def _doors() -> list[ast.ClassDef]:
-    tree = next(module.tree for module in modules() if module.name == "nixmill.doors")
     return [
         node
-        for node in tree.body
+        for module in modules()
+        if module.layer == "doors"
+        for node in module.tree.body
         if isinstance(node, ast.ClassDef)
         if any(isinstance(base, ast.Name) and base.id == "Protocol" for base in node.bases)
     ]

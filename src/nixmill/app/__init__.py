@@ -38,8 +38,8 @@ from nixmill.engine.request import RunDoors
 from nixmill.nix.store_path import DEFAULT_STORE_DIR
 
 if TYPE_CHECKING:
-    from nixmill.engine.books import Books
     from nixmill.edge.database.history import SqlHistory
+    from nixmill.engine.books import Books
 
 
 class Place(TypedDict):

@@ -9,7 +9,7 @@ import structlog
 def set_up_logging() -> None:
     """Write structured lines; for a terminal in colour, for a journal as `key=value`."""
     renderer: structlog.typing.Processor = (
-        structlog.dev.ConsoleRenderer()
+        structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
         if sys.stderr.isatty()
         else structlog.processors.LogfmtRenderer(bool_as_flag=False)
     )

@@ -8,6 +8,8 @@ import os
 import secrets
 import shutil
 import signal
+import socket
+import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
 from random import Random
@@ -22,14 +24,14 @@ from nixmill import __version__
 from nixmill.app.logging import set_up_logging
 from nixmill.cli.wiring import StoreChoice
 from nixmill.config import projects_file
-from nixmill.config.server import ServerSettings
+from nixmill.config.server import Retention, ServerSettings
 from nixmill.core.errors import InputError
 from nixmill.core.message import ChannelKind
 from nixmill.core.project import SCHEMES, SECURE_SCHEMES
 from nixmill.doors.server import Courier
 from nixmill.edge.database.accounts import SqlAccounts
 from nixmill.edge.database.changes import SqlChanges
-from nixmill.edge.database.database import open_database
+from nixmill.edge.database.database import Database, open_database
 from nixmill.edge.database.deletion import sweep
 from nixmill.edge.database.failures import SqlFailures
 from nixmill.edge.database.history import SqlHistory
@@ -45,6 +47,7 @@ from nixmill.edge.database.place import place_of
 from nixmill.edge.database.projects import SqlProjects
 from nixmill.edge.database.refs import SqlRefs
 from nixmill.edge.database.story import SqlStory
+from nixmill.edge.database.upkeep import DAY_S, Ages, forget_logs, tidy
 from nixmill.edge.durable import DbosDurable, durable_engine
 from nixmill.edge.git_remote import GitRemote
 from nixmill.edge.hook_runner import CommandHookRunner
@@ -68,6 +71,8 @@ from nixmill.web.site import Site
 if TYPE_CHECKING:
     from nixmill.app import App
 
+PATIENCE_S: Final = 3.0
+"""How long a page waits for a database that is gone; runs wait for as long as it takes."""
 GOODBYE_S: Final = 2
 """Seconds that open pages get when the server stops."""
 
@@ -102,17 +107,19 @@ async def _serve(app: "App", settings: ServerSettings, ready: Callable[[], None]
         doors = await _open_doors(app, settings, stack)
         server = Server(doors, app.cores())
         await _declare(doors)
-        web = _Web(_web_config(settings, make_app(_site(doors, server))))
+        web = _Web(
+            _web_config(settings, make_app(_site(doors, server))), functools.partial(_say_where, settings, ready)
+        )
         await stack.enter_async_context(server.running())
-        saying = asyncio.create_task(_say_when_ready(web, settings, ready))
         await web.serve()
-        saying.cancel()
 
 
 async def _open_doors(app: "App", settings: ServerSettings, stack: contextlib.AsyncExitStack) -> ServerDoors:
     """Open every edge that the server has."""
     clock, live = SystemClock(), Live()
-    database = await stack.enter_async_context(open_database(_where(settings), password=_password(settings)))
+    database = await stack.enter_async_context(
+        open_database(_where(settings), password=_password(settings), patience_s=PATIENCE_S)
+    )
     durable = DbosDurable(
         durable_engine(place_of(_where(settings), _password(settings))), {CHANGE: settings.runs_at_once}
     )
@@ -122,6 +129,7 @@ async def _open_doors(app: "App", settings: ServerSettings, stack: contextlib.As
     choice = StoreChoice(store=settings.store, builders=settings.builders, evaluator=settings.evaluator)
     remote = GitRemote(settings.state, settings.credentials, schemes=_schemes(settings))
     failures = SqlFailures(database)
+    hooks = CommandHookRunner(settings.state / "hooks", clock, log)
     return ServerDoors(
         settings=settings,
         clock=clock,
@@ -145,15 +153,17 @@ async def _open_doors(app: "App", settings: ServerSettings, stack: contextlib.As
         logs=logs,
         remote=remote,
         source=remote.source,
-        hook_runner=CommandHookRunner(settings.state / "hooks", clock, log),
+        hook_runner=hooks,
         couriers=_couriers(settings),
         durable=durable,
         live=live,
         open_run=functools.partial(app.open_server_run, choice, history, logs, remote.source, failures),
         machines=await app.machines(choice),
         disk=_disk,
+        store_dir=Path(app.place()),
         webhook_key=_key(settings.state / "webhook.key"),
-        sweep=functools.partial(sweep, database),
+        sweep=functools.partial(sweep, database, delete_logs=logs.delete, delete_hook_logs=hooks.delete_logs),
+        tidy=functools.partial(_tidy, database, settings.retention, logs),
     )
 
 
@@ -182,6 +192,13 @@ def _site(doors: ServerDoors, server: Server) -> Site:
 def _start_work(durable: DbosDurable, connection: Connection, numbers: Sequence[int]) -> None:
     for number in numbers:
         durable.enqueue(connection, CHANGE, str(number))
+
+
+async def _tidy(database: Database, retention: Retention, logs: LogFiles) -> None:
+    now = time.time()
+    await tidy(database, Ages(audit=retention.audit_days), now)
+    if retention.log_days:
+        await forget_logs(database, now - retention.log_days * DAY_S, logs.delete)
 
 
 async def _declare(doors: ServerDoors) -> None:
@@ -230,6 +247,17 @@ def _web_config(settings: ServerSettings, web: FastAPI) -> uvicorn.Config:
 class _Web(uvicorn.Server):
     """Serves the web; signals are ours, since uvicorn would die of them before the rest has stopped."""
 
+    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
+        """Call `ready` once requests are taken."""
+        super().__init__(config)
+        self._ready = ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen, then say so."""
+        await super().startup(sockets)
+        if self.started:
+            self._ready()
+
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Stop at the first SIGTERM or SIGINT, leave at once at the second."""
@@ -243,9 +271,7 @@ class _Web(uvicorn.Server):
                 loop.remove_signal_handler(number)
 
 
-async def _say_when_ready(web: uvicorn.Server, settings: ServerSettings, ready: Callable[[], None]) -> None:
-    while not web.started:
-        await asyncio.sleep(0.02)
+def _say_where(settings: ServerSettings, ready: Callable[[], None]) -> None:
     ready()
     where = settings.database or settings.state
     log.info("nixmill is ready", url=settings.url, listen=settings.listen, version=__version__, data=str(where))

@@ -18,7 +18,9 @@ def sign_in(server: str, token_file: str | None) -> int:
     if not access.token:
         _say(f"Make a token on {address}/account, with the scopes you want to use here.")
         secret = check_token(ask_secret.token("Token: "), "What was typed")
-        access = find_access(address, None, os.environ | {"NIXMILL_TOKEN": secret}, Remembered())
+        access = find_access(
+            address, None, os.environ | {"NIXMILL_TOKEN": secret, "NIXMILL_SERVER": address}, Remembered()
+        )
     asyncio.run(_tried(Client(access)))
     known = recall(os.environ)
     path = remember(os.environ, Remembered(server=address, tokens={**known.tokens, address: access.token}))

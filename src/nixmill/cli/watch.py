@@ -94,21 +94,25 @@ class _Watched:
 
     async def follow(self) -> EvaluationPage:
         """Show the run until it has a verdict; return its last page."""
-        if (page := await self._look()).run.state is ChangeState.DONE:
-            self._end(page)
-            return page
+        page = await self._look()
         ticking = asyncio.create_task(self._keep_ticking())
         try:
-            async with contextlib.aclosing(self._client.events(self._path)) as events:
-                async for _ in events:  # the first comes as soon as the stream is open: nothing in between is missed
-                    page = await self._look()
-                    if page.run.state is ChangeState.DONE:
-                        break
-            page = await self._look()
+            while page.run.state is not ChangeState.DONE:
+                page = await self._listen(page)
         finally:
             ticking.cancel()
         self._end(page)
         return page
+
+    async def _listen(self, page: EvaluationPage) -> EvaluationPage:
+        """Look again at each event until the stream ends, perhaps before the run does; return the last page."""
+        async with contextlib.aclosing(self._client.events(self._path)) as events:
+            async for _ in events:  # the first comes as soon as the stream is open: nothing in between is missed
+                page = await self._look()
+                if page.run.state is ChangeState.DONE:
+                    return page
+        await asyncio.sleep(TICK_S)
+        return await self._look()
 
     async def _look(self) -> EvaluationPage:
         page = await self._client.page(self._path, EvaluationPage, size=1)

@@ -1,6 +1,6 @@
 """Accounts, sessions and tokens, as rows. Secrets are only ever kept as hashes.
 
-What it does not know: how a password is hashed or a token is made (`nixmill.edge.passwords`, `nixmill.web`).
+What it does not know: how a password is hashed or a token is made (`nixmill.engine.passwords`, `nixmill.web`).
 """
 
 import re

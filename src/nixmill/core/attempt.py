@@ -16,6 +16,7 @@ from nixmill.nix.build_result import BuildResult, BuildStatus, Detail, is_wrong_
 
 _EXIT: Final = re.compile(r"failed with exit code (\d{1,9})")
 _SIGNAL: Final = re.compile(r"failed due to signal (\d{1,9})")
+_LOG_LINES: Final = re.compile(r"[;.]?\s*last \d{1,4} log lines:", re.IGNORECASE)
 _DISK_FULL: Final = re.compile(r"[Nn]o space left on device|[Dd]isk quota exceeded")
 
 MEMORY_MAX_AGE_S: Final = 7 * 24 * 3600.0
@@ -71,10 +72,16 @@ def classify(result: BuildResult | Trouble, facts: Circumstances) -> Ending:
     outcome = _outcome(result, facts)
     return Ending(
         outcome=outcome,
-        message=result.message,
+        message=_without_log(result.message),
         exit_status=exit_status(result.message),
         retryable=outcome is Outcome.INFRASTRUCTURE and not (isinstance(result, Trouble) and not result.retryable),
     )
+
+
+def _without_log(message: str) -> str:
+    """Return a message of Nix without the end of the log that it repeats: the log itself is kept."""
+    found = _LOG_LINES.search(message)
+    return message if found is None else message[: found.start()].rstrip(" \n;")
 
 
 def exit_status(message: str) -> int | None:

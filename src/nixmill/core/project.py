@@ -21,6 +21,8 @@ RESERVED: Final = frozenset({"new", "import", "export"})
 SCHEMES: Final = ("https", "ssh", "file", "http", "git")
 """Of repositories; the last two only where the server's settings allow them."""
 SECURE_SCHEMES: Final = SCHEMES[:3]
+FIRST_JOBSET: Final = "main"
+"""Name of the jobset that a project gets where none is said: its default branch, or what its nixmill.toml says."""
 _SCP: Final = re.compile(r"(?P<user>[A-Za-z0-9_][A-Za-z0-9_.-]*@)?(?P<host>[A-Za-z0-9][A-Za-z0-9.-]*):(?P<path>[^:].*)")
 
 

@@ -4,7 +4,7 @@ All of the first five are one database; they are apart so that each part of the 
 Each write is one transaction and durable when it returns.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Protocol, TypeVar
 
 from nixmill.core.access import Role, Viewer
@@ -234,6 +234,9 @@ class Remote(Protocol):
 
     async def forget(self, project: int) -> None:
         """Delete the mirror of a project."""
+
+    async def keep_only(self, projects: Collection[int]) -> None:
+        """Delete the mirrors of projects that are not among these: they were deleted."""
 
     def mirror(self, project: int) -> str:
         """Return the directory of the mirror, a bare repository, whether or not it exists yet."""

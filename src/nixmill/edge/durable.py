@@ -11,6 +11,7 @@ import asyncio
 import functools
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, TypeVar
 
 from dbos import DBOS, DBOSClient, DBOSPortableJSONSerializer, SetWorkflowID
@@ -119,4 +120,6 @@ class DbosDurable:
         if self._client is not None:
             await asyncio.to_thread(self._client.destroy)
             self._client = None
+        # DBOS made its threads those of the event loop, and they end with it.
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(thread_name_prefix="nixmill"))
         await asyncio.to_thread(DBOS.destroy, destroy_registry=True)

@@ -14,7 +14,7 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -130,6 +130,12 @@ class GitRemote:
             await asyncio.to_thread(mirror.delete)
         for memory in (self._mirrors, self._heads, self._refused):
             memory.pop(project, None)
+
+    async def keep_only(self, projects: Collection[int]) -> None:
+        """Delete the mirrors of projects that are not among these."""
+        for directory in await asyncio.to_thread(lambda: list((self._state / "mirrors").glob("*.git"))):
+            if directory.stem.isdecimal() and int(directory.stem) not in projects:
+                await self.forget(int(directory.stem))
 
     def mirror(self, project: int) -> str:
         """Return the directory of the mirror."""

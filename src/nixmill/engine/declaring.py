@@ -11,7 +11,7 @@ import msgspec
 from nixmill.config.projects_file import Declared, DeclaredProject
 from nixmill.core.errors import InputError
 from nixmill.core.message import Rule
-from nixmill.core.project import Jobset, Project
+from nixmill.core.project import FIRST_JOBSET, Jobset, Project
 from nixmill.engine.books import Books
 
 Row = TypeVar("Row", Jobset, Rule)
@@ -117,7 +117,8 @@ class _Applying:
 
     async def _jobsets(self, project: int) -> None:
         have = await self._books.projects.jobsets(project) if project else ()
-        rows = self._rows(have, self._wanted.jobsets, project, "jobset")
+        wanted = self._wanted.jobsets or (Jobset(name=FIRST_JOBSET),)
+        rows = self._rows(have, wanted, project, "jobset")
         if rows is not None:
             await self._books.projects.save_jobsets(project, rows)
 

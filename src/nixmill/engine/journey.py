@@ -157,15 +157,19 @@ class Journey:
             return False
         try:
             return await step(change)
-        except InputError as error:
-            return await self._end(change, Verdict.EVALUATION_FAILED, str(error))
-        except DoorError as error:
-            return await self._end(change, Verdict.INFRASTRUCTURE, str(error))
-        except Exception:
-            fault = uuid.uuid4().hex[:8]
-            log.exception("a run was stopped by a fault of nixmill", run=number, fault=fault)
-            sentence = f"A fault of nixmill stopped this run; the server's log tells more under {fault}."
-            return await self._end(change, Verdict.INFRASTRUCTURE, sentence)
+        except Exception as error:  # noqa: BLE001 - it is told, and logged where it is our fault
+            return await self._failed(change, _innermost(error))
+
+    async def _failed(self, change: Change, error: Exception) -> bool:
+        match error:
+            case InputError():
+                return await self._end(change, Verdict.EVALUATION_FAILED, str(error))
+            case DoorError():
+                return await self._end(change, Verdict.INFRASTRUCTURE, str(error))
+        fault = uuid.uuid4().hex[:8]
+        log.error("a run was stopped by a fault of nixmill", run=change.number, fault=fault, exc_info=error)
+        sentence = f"A fault of nixmill stopped this run; the server's log tells more under {fault}."
+        return await self._end(change, Verdict.INFRASTRUCTURE, sentence)
 
     async def _request(self, change: Change, project: Project) -> RunRequest:
         """Return what is asked of the flow: what the tree says, and what only the default branch may say."""
@@ -215,3 +219,10 @@ class Journey:
         """Give a change its verdict without a flow."""
         await self._note(change, verdict=verdict, sentence=sentence, ended_at=self._doors.clock.now())
         return False
+
+
+def _innermost(error: Exception) -> Exception:
+    """Return the first error of a group, however deep it lies: what a task group was left by."""
+    while isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
+    return error

@@ -7,16 +7,12 @@ from collections.abc import Sequence
 import msgspec
 
 from nixmill.core.account import AuditEntry
-from nixmill.core.errors import InputError
-from nixmill.core.project import SCHEMES, SECURE_SCHEMES, Jobset, Project, check_name, check_url
+from nixmill.core.project import FIRST_JOBSET, Jobset, Project
 from nixmill.engine.office import Asker
+from nixmill.engine.project_checks import check_jobsets, check_project
 from nixmill.engine.server_doors import ServerDoors
-from nixmill.engine.timers import check_schedule
 from nixmill.engine.watch import Watch
 from nixmill.nix.store_path import StorePath
-
-FIRST_JOBSET = "main"
-"""What a project without jobsets gets: its default branch, or what its nixmill.toml says."""
 
 
 class ProjectOffice:
@@ -29,7 +25,8 @@ class ProjectOffice:
 
     async def add_project(self, asker: Asker, project: Project, jobsets: Sequence[Jobset]) -> Project:
         """See `Office`."""
-        self._check(project, jobsets)
+        check_project(self._doors.settings, project)
+        check_jobsets(jobsets)
         now = self._doors.clock.now()
         made = await self._doors.projects.save_project(msgspec.structs.replace(project, id=0, created_at=now))
         await self._doors.projects.save_jobsets(made.id, jobsets or [Jobset(name=FIRST_JOBSET)])
@@ -39,7 +36,8 @@ class ProjectOffice:
 
     async def change_project(self, asker: Asker, project: Project, jobsets: Sequence[Jobset] | None) -> Project:
         """See `Office`."""
-        self._check(project, jobsets or ())
+        check_project(self._doors.settings, project, await self._before(project.id))
+        check_jobsets(jobsets or ())
         saved = await self._doors.projects.save_project(project)
         if jobsets is not None:
             await self._doors.projects.save_jobsets(saved.id, jobsets)
@@ -87,22 +85,5 @@ class ProjectOffice:
         )
         await self._doors.members.audit(entry)
 
-    def _check(self, project: Project, jobsets: Sequence[Jobset]) -> None:
-        settings = self._doors.settings
-        schemes = list(SCHEMES if settings.insecure_git else SECURE_SCHEMES)
-        if not settings.local_git:
-            schemes.remove("file")
-        check_name(project.name)
-        check_url(project.url, schemes)
-        if project.credential and project.credential not in settings.credentials:
-            raise InputError(
-                f"The server has no credential {project.credential!r}.", "Add it to `credentials` in its settings file."
-            )
-        if not 1 <= project.weight <= 100 or not 0 <= project.poll_s <= 86_400:
-            raise InputError("A weight is 1 to 100, and a poll interval 0 to 86,400 seconds.")
-        for jobset in jobsets:
-            check_name(jobset.name, "jobset")
-            if jobset.schedule:
-                check_schedule(jobset.schedule, jobset.time_zone)
-        if len({jobset.name for jobset in jobsets}) != len(jobsets):
-            raise InputError("Two jobsets have the same name.", "Give each its own.")
+    async def _before(self, number: int) -> Project | None:
+        return next((one for one in await self._doors.projects.projects() if one.id == number), None)

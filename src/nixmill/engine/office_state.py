@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Final
 
 import msgspec
@@ -195,7 +194,7 @@ class StateOffice(RunOffice):
     async def forecasts(self) -> Sequence[Forecast]:
         """See `Office`."""
         samples = await self._samples()
-        places = {"State and logs": self._doors.settings.state, "Nix store": Path("/nix/store")}
+        places = {"State and logs": self._doors.settings.state, "Nix store": self._doors.store_dir}
         found = []
         for place, path in places.items():
             used, free = await asyncio.to_thread(self._doors.disk, path)

@@ -26,6 +26,8 @@ from nixmill.engine.watch import Watch
 from nixmill.engine.works import Works
 
 UPKEEP_S: Final = 3600.0
+SWEEP_S: Final = 10.0
+"""Between two looks for deleted projects."""
 CHANGE: Final = "change"
 """Name of the durable workflow of a change."""
 
@@ -91,15 +93,23 @@ class Server(WhyOffice):
                 await asyncio.sleep(1.0)
 
     async def _upkeep(self) -> None:
+        due = 0.0
         while True:
             try:
                 while await self._doors.sweep():
                     pass
-                await self.sample_disk()
-                await self._prune(dry_run=False)
+                if self._doors.clock.monotonic() >= due:
+                    due = self._doors.clock.monotonic() + UPKEEP_S
+                    await self._hourly()
             except DoorError as error:
                 log.warning("upkeep has to wait", fault=str(error))
-            await self._doors.clock.sleep(UPKEEP_S)
+            await self._doors.clock.sleep(SWEEP_S)
+
+    async def _hourly(self) -> None:
+        await self.sample_disk()
+        await self._prune(dry_run=False)
+        await self._doors.tidy()
+        await self._doors.remote.keep_only([project.id for project in await self._doors.projects.projects()])
 
     async def prune(self, asker: Asker, *, dry_run: bool) -> Pruned:
         """See `Office`."""

@@ -67,9 +67,12 @@ class ServerDoors:
     live: Live
     open_run: OpenRun
     machines: Sequence[Machine]
+    store_dir: Path
     disk: Callable[[Path], tuple[int, int]]
     """Bytes used and free where a path is."""
     webhook_key: bytes
     """From which the secret of each project's webhook is derived; from a file only the server can read."""
     sweep: Callable[[], Awaitable[bool]]
     """Deletes a batch of what belongs to deleted projects; says whether there is more."""
+    tidy: Callable[[], Awaitable[None]]
+    """Deletes what is older than the settings keep: logs, the audit log, sent messages, what expired."""

@@ -1,7 +1,6 @@
 """The web application: its routes and what surrounds them, made from one `Site`."""
 
 import importlib
-import importlib.util
 from typing import Final
 
 from fastapi import APIRouter, FastAPI
@@ -26,6 +25,9 @@ MODULES: Final = (
     "api_document",
     "feeds",
     "actions",
+    "projects_form",
+    "projects_api",
+    "rules_form",
     "members",
     "pages_queue",
     "pages_search",
@@ -63,11 +65,7 @@ def make_app(site: Site) -> FastAPI:
 
 def routers() -> list[APIRouter]:
     """Return the routers of all modules that are there."""
-    return [importlib.import_module(f"nixmill.web.{name}").router for name in MODULES if _there(name)]
-
-
-def _there(name: str) -> bool:
-    return importlib.util.find_spec(f"nixmill.web.{name}") is not None
+    return [importlib.import_module(f"nixmill.web.{name}").router for name in MODULES]
 
 
 def _surround(app: FastAPI, site: Site) -> None:

@@ -13,6 +13,7 @@ from nixmill.core.project import Project
 from nixmill.web import urls
 from nixmill.web.asking import Ask, Asked
 from nixmill.web.finding import find_user
+from nixmill.web.project_bodies import refuse_declared
 from nixmill.web.showing import as_json, see_other, show
 
 router: Final = APIRouter()
@@ -46,6 +47,7 @@ async def change(asked: Asked, name: str) -> Response:
     """Give a role, or take it away."""
     project = await asked.project(name, Action.CHANGE_MEMBERS)
     form = await asked.take(MemberForm)
+    refuse_declared(asked, project)
     role = _role(form.role)
     user = await find_user(asked.site.accounts, form.user)
     if user is None:

@@ -16,7 +16,8 @@ CAUSES: Final = 5
 _LOG_MAX: Final = 8 * 1024 * 1024
 """Bytes of a log that are read for its last lines; a longer one is opened on its own page."""
 _KEPT_MAX: Final = 500
-_kept: OrderedDict[tuple[int, int], tuple[str, ...]] = OrderedDict()
+_kept: OrderedDict[tuple[Logs, int], tuple[str, ...]] = OrderedDict()
+"""By where logs are and attempt. What was empty is looked at again."""
 
 
 async def filled(logs: Logs, causes: Sequence[Cause]) -> tuple[Cause, ...]:
@@ -32,12 +33,15 @@ async def filled(logs: Logs, causes: Sequence[Cause]) -> tuple[Cause, ...]:
 
 async def tail(logs: Logs, attempt: int) -> tuple[str, ...]:
     """Return the last lines of an ended attempt's log, empty ones at its end left out."""
-    key = (id(logs), attempt)
-    if key not in _kept:
-        _kept[key] = await _read(logs, attempt)
-        if len(_kept) > _KEPT_MAX:
-            _kept.popitem(last=False)
-    return _kept[key]
+    key = (logs, attempt)
+    if key in _kept:
+        return _kept[key]
+    found = await _read(logs, attempt)
+    if found:
+        _kept[key] = found
+    if len(_kept) > _KEPT_MAX:
+        _kept.popitem(last=False)
+    return found
 
 
 async def _read(logs: Logs, attempt: int) -> tuple[str, ...]:

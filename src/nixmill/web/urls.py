@@ -123,6 +123,11 @@ def log_raw(attempt: int, offset: int | None = None) -> str:
     return with_query(f"/log/{attempt}/raw", {"offset": offset})
 
 
+def hook(name: str) -> str:
+    """Return where webhooks of a project are sent."""
+    return f"/hook/{_part(name)}"
+
+
 def hook_log(run_id: str) -> str:
     """Return the log of one run of a hook."""
     return f"/hooks/{_part(run_id)}/log"

@@ -4,7 +4,7 @@ from enum import StrEnum
 from typing import Annotated, Final
 
 import msgspec
-from fastapi import APIRouter
+from fastapi import APIRouter, Path
 from starlette.responses import Response
 
 from nixmill.core.access import Action
@@ -20,6 +20,7 @@ from nixmill.web.refusal import not_there
 from nixmill.web.showing import as_json, see_other, show
 
 router: Final = APIRouter()
+Number = Annotated[int, Path(ge=0, le=2**53)]
 
 
 class UsersPage(msgspec.Struct, frozen=True, kw_only=True):
@@ -93,7 +94,7 @@ async def add(asked: Asked) -> Response:
 
 
 @router.post("/admin/users/{number}")
-async def change(asked: Asked, number: int) -> Response:
+async def change(asked: Asked, number: Number) -> Response:
     """Disable, enable, make or unmake an administrator, sign out everywhere, or make a new password."""
     asked.require(Action.CHANGE_USERS)
     what = (await asked.take(ChangeForm)).what
@@ -117,7 +118,7 @@ async def change(asked: Asked, number: int) -> Response:
 
 
 @router.post("/admin/users/{number}/delete")
-async def delete(asked: Asked, number: int) -> Response:
+async def delete(asked: Asked, number: Number) -> Response:
     """Delete an account with its sessions, tokens and roles; what the audit log says of it stays."""
     asked.require(Action.CHANGE_USERS)
     form = await asked.take(DeleteForm)

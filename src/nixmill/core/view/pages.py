@@ -128,7 +128,7 @@ class AttributeRun(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AttributePage(msgspec.Struct, frozen=True, kw_only=True):
-    """`/p/NAME/b/BRANCH/a/ATTR`: one attribute across the runs of a branch."""
+    """`/p/NAME/a/ATTR?ref=BRANCH`: one attribute across the runs of a branch."""
 
     project: ProjectLink
     ref: str
@@ -264,7 +264,7 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SearchPage(msgspec.Struct, frozen=True, kw_only=True):
-    """`/search?q=`."""
+    """`/search?q=TEXT`: what a text may mean; a single find is gone to at once."""
 
     query: str
     found: tuple[Found, ...]
@@ -284,7 +284,7 @@ class AuditLine(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AuditPage(msgspec.Struct, frozen=True, kw_only=True):
-    """`/admin/audit`."""
+    """`/admin/audit`: who did what, newest first."""
 
     lines: tuple[AuditLine, ...]
     older: int | None

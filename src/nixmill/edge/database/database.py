@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Final, TypeVar
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from nixmill.edge.database.faults import EXPECTED, Trouble, door_error, trouble
@@ -47,10 +47,6 @@ class Database:
     def __str__(self) -> str:
         """Return where it is, without a password."""
         return str(self._place)
-
-    def engine(self) -> Engine:
-        """Return an engine of SQLAlchemy for others who keep tables in the same database."""
-        return self._place.engine()
 
     async def open(self) -> None:
         """Make and migrate it where needed, and start writing; raise `DoorError` where it cannot be opened."""

@@ -5,16 +5,20 @@ hundred thousand outcomes. An evaluation may be of use to several projects; it g
 with it.
 """
 
-from collections.abc import Callable, Iterator
-from typing import Any, Final
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from typing import Any, Final, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, Table, delete, exists, select, tuple_, update
+from sqlalchemy import Column, ColumnElement, Connection, Table, delete, exists, select, tuple_, update
 
 from nixmill.edge.database import tables, tables_server
 from nixmill.edge.database.database import Database
 
+T = TypeVar("T")
+
 BATCH: Final = 5_000
 """Most rows of one table that one transaction deletes."""
+GRACE_S: Final = 3600.0
 EVALUATIONS: Final = 50
 """Evaluations that are looked at together."""
 
@@ -22,20 +26,56 @@ Step = Callable[[Connection, int, int], int]
 """Given a project and a batch, delete some rows; return how many."""
 
 
-async def sweep(database: Database, *, batch: int = BATCH) -> bool:
-    """Delete some rows of deleted projects, in one short transaction; say whether there is more to do."""
-    return await database.write(lambda connection: _sweep(connection, batch), action="delete a project's rows")
+async def sweep(
+    database: Database,
+    *,
+    batch: int = BATCH,
+    delete_logs: Callable[[Sequence[int]], Awaitable[None]] | None = None,
+    delete_hook_logs: Callable[[Sequence[str]], Awaitable[None]] | None = None,
+    now: Callable[[], float] = time.time,
+) -> bool:
+    """Delete some rows of deleted projects, in one short transaction; say whether there is more to do.
 
-
-def _sweep(connection: Connection, batch: int) -> bool:
-    of = tables_server.project.c
-    doomed = select(of.id).where(of.deleted_at.is_not(None)).order_by(of.id).limit(1)
-    project = connection.execute(doomed).scalar()
+    The logs of attempts and of hooks go before their rows: a log without its row would stay for ever. A project whose
+    runs have not ended yet waits for them, but not longer than `GRACE_S`.
+    """
+    at = now()
+    project = await database.read(lambda connection: _doomed(connection, at), action="look for deleted projects")
     if project is None:
         return False
-    if not any(step(connection, project, batch) for step in _steps()):
-        connection.execute(delete(tables_server.project).where(of.id == project))
+    if delete_logs is not None and await _with_files(database, project, tables.attempt.c.number, batch, delete_logs):
+        return True
+    hook = tables_server.hook_run.c.id
+    if delete_hook_logs is not None and await _with_files(database, project, hook, batch, delete_hook_logs):
+        return True
+    await database.write(lambda connection: _sweep(connection, project, batch), action="delete a project's rows")
     return True
+
+
+def _doomed(connection: Connection, now: float) -> int | None:
+    of, run = tables_server.project.c, tables.run.c
+    goes_on = exists().where(run.project_id == of.id, run.ended_at.is_(None))
+    ripe = of.deleted_at.is_not(None) & (~goes_on | (of.deleted_at < now - GRACE_S))
+    return connection.execute(select(of.id).where(ripe).order_by(of.id).limit(1)).scalar()
+
+
+async def _with_files(
+    database: Database, project: int, key: Column[T], batch: int, delete_files: Callable[[Sequence[T]], Awaitable[None]]
+) -> bool:
+    """Delete some rows of runs of a project, their files first; say whether there were any."""
+    mine = key.table.c["run"].in_(_runs_of(project))
+    query = select(key).where(mine).order_by(key).limit(batch)
+    keys = await database.read(lambda connection: list(connection.execute(query).scalars()), action="look for logs")
+    if keys:
+        await delete_files(keys)
+        gone = delete(key.table).where(key.in_(keys))
+        await database.write(lambda connection: connection.execute(gone).rowcount, action="delete rows of logs")
+    return bool(keys)
+
+
+def _sweep(connection: Connection, project: int, batch: int) -> None:
+    if not any(step(connection, project, batch) for step in _steps()):
+        connection.execute(delete(tables_server.project).where(tables_server.project.c.id == project))
 
 
 def _steps() -> Iterator[Step]:

@@ -14,7 +14,7 @@ from nixmill.core.view.parts import AttributeLine
 from nixmill.edge.database import reading
 from nixmill.edge.database.pages_sight import visible
 from nixmill.edge.database.pages_tally import Place
-from nixmill.edge.database.pages_wanted import BY_PATH, ERROR_BY_PATH, SQLITE, Key, wanted
+from nixmill.edge.database.pages_wanted import Key, first_at, wanted
 from nixmill.edge.database.rows import error_of, outcome_of, path_of
 from nixmill.edge.database.tables import attempt, attribute, evaluation_error, outcome, run
 from nixmill.edge.database.tables_server import difference, project
@@ -29,7 +29,6 @@ class Tried(NamedTuple):
     """The attempt that explains an attribute."""
 
     number: int
-    drv_path: str
     output_bytes: int
 
 
@@ -69,12 +68,12 @@ def _query(connection: Connection, keys: Collection[Key]) -> Any:  # noqa: ANN40
     want = wanted(connection, keys)
     a, o, e, d = attribute.c, outcome.c, evaluation_error.c, difference.c
     joined = (
-        want.outerjoin(attribute, (a.evaluation == want.c.evaluation) & (a.path == want.c.text))
+        want.outerjoin(attribute, first_at(attribute, want.c.evaluation, want.c.text))
         .outerjoin(outcome, (o.evaluation == want.c.evaluation) & (o.run == want.c.run) & (o.path == want.c.text))
-        .outerjoin(evaluation_error, (e.evaluation == want.c.evaluation) & (e.path == want.c.text))
+        .outerjoin(evaluation_error, first_at(evaluation_error, want.c.evaluation, want.c.text))
         .outerjoin(difference, (d.run == want.c.run) & (d.path == want.c.text))
     )
-    query = select(
+    return select(
         want.c.run,
         want.c.evaluation,
         want.c.text,
@@ -91,7 +90,6 @@ def _query(connection: Connection, keys: Collection[Key]) -> Any:  # noqa: ANN40
         d.change.label("stands"),
         d.renamed_to,
     ).select_from(joined)
-    return query.with_hint(attribute, BY_PATH, SQLITE).with_hint(evaluation_error, ERROR_BY_PATH, SQLITE)
 
 
 def _is_there(row: Row[Any]) -> bool:
@@ -141,7 +139,7 @@ def newest_attempts(
     query = select(best.c.run, best.c.text, of.number, of.output_bytes).join_from(
         best, attempt, of.number == best.c.number
     )
-    return {(row[0], row[1]): Tried(row[2], row[1], row[3]) for row in connection.execute(query)}
+    return {(row[0], row[1]): Tried(row[2], row[3]) for row in connection.execute(query)}
 
 
 def _running(connection: Connection, going: Collection[int]) -> frozenset[tuple[int, str]]:

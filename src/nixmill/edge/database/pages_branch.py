@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, Row, Select, func, select
+from sqlalchemy import Connection, Row, Select, func, literal, select
 
 from nixmill.core.access import Sight
 from nixmill.core.run_event import Verdict
@@ -15,7 +15,7 @@ from nixmill.edge.database.pages_lines import newest, older, project_link, run_l
 from nixmill.edge.database.pages_projects import find_project
 from nixmill.edge.database.pages_refs import Stream, full, one_stream, ref_lines
 from nixmill.edge.database.pages_tally import places
-from nixmill.edge.database.pages_wanted import BY_PATH, SQLITE, Key
+from nixmill.edge.database.pages_wanted import Key, first_at
 from nixmill.edge.database.rows import attribute_of, path_text
 from nixmill.edge.database.tables import attribute, run
 from nixmill.edge.database.tables_server import ref as ref_table
@@ -157,6 +157,4 @@ def _newest_with(evaluations: Iterable[int], text: str) -> Select[Any]:
     of = attribute.c
     newest_one = select(func.max(of.evaluation)).where(of.evaluation.in_(sorted(set(evaluations))), of.path == text)
     columns = (of.path, of.name, of.system, of.drv_path, of.details)
-    newest_one = newest_one.with_hint(attribute, BY_PATH, SQLITE)
-    query = select(*columns).where(of.evaluation == newest_one.scalar_subquery(), of.path == text)
-    return query.with_hint(attribute, BY_PATH, SQLITE)
+    return select(*columns).where(first_at(attribute, newest_one.scalar_subquery(), literal(text)))

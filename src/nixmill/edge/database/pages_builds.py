@@ -152,7 +152,8 @@ def _log(connection: Connection, sight: Sight, number: int, now: float) -> LogPa
 def _running(sight: Sight) -> Select[Any]:
     """Return the question for attempts under way; those that a killed run left are not."""
     going = attempt_query(sight).where(attempt.c.outcome.is_(None), run.c.ended_at.is_(None))
-    return going.order_by(attempt.c.started_at, attempt.c.number).limit(LISTED_MAX)
+    # Adding 0 keeps SQLite from reading every attempt in this order instead of those few that are open.
+    return going.order_by(attempt.c.started_at + 0, attempt.c.number).limit(LISTED_MAX)
 
 
 def _machines(connection: Connection, addresses: Sequence[str], now: float) -> dict[str, MachineLine]:

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Row, case, func, select
+from sqlalchemy import ColumnElement, Connection, Row, Select, case, func, select
 
 from nixmill.core.access import Sight
 from nixmill.core.outcome import MEANING, Outcome
@@ -12,7 +12,6 @@ from nixmill.edge.database.engine import as_table
 from nixmill.edge.database.pages_attributes import newest_attempts
 from nixmill.edge.database.pages_rank import FAILED_RANKS, NEWLY_FAILING_RANKS, TROUBLE_RANKS
 from nixmill.edge.database.pages_tally import Place, Tally
-from nixmill.edge.database.pages_wanted import BY_RANK, SQLITE
 from nixmill.edge.database.rows import outcome_of, path_of
 from nixmill.edge.database.tables import attempt, outcome, run
 from nixmill.edge.database.tables_server import failure
@@ -24,6 +23,7 @@ NAMES_MAX: Final = 5
 _SAYS_NOTHING: Final = (Outcome.SUCCEEDED.value, Outcome.CANCELLED.value)
 _FAULTS: Final = tuple(each.value for each, meaning in MEANING.items() if meaning.propagates)
 
+_ranked: Final = outcome.alias("ranked")
 _culprit: Final[ColumnElement[str]] = func.coalesce(outcome.c.culprit, outcome.c.drv_path)
 
 
@@ -52,15 +52,16 @@ def causes(
     return tuple(made), int(groups[0].total)
 
 
-def _at_fault(at: Place, ranks: Sequence[int]) -> tuple[ColumnElement[bool], ...]:
-    """Return the condition for what failed by itself or by another; what was cancelled has no cause here."""
-    of = outcome.c
-    return (
-        of.evaluation == at.evaluation,
-        of.run == at.run,
-        of.rank.in_(ranks),
-        of.outcome != Outcome.CANCELLED.value,
-    )
+def _at_fault(at: Place, ranks: Sequence[int], *columns: Any) -> Select[Any]:  # noqa: ANN401 - columns of any type
+    """Return the question for what failed by itself or by another; what was cancelled has no cause here.
+
+    The index over ranks is asked first, by a name of its own: SQLite would read all outcomes of the run instead.
+    """
+    of, by = outcome.c, _ranked.c
+    same = (of.evaluation == by.evaluation) & (of.run == by.run) & (of.path == by.path)
+    here = (by.evaluation == at.evaluation, by.run == at.run, by.rank.in_(ranks))
+    query = select(*columns).select_from(_ranked.join(outcome, same))
+    return query.where(*here, of.outcome != Outcome.CANCELLED.value)
 
 
 def _groups(at: Place, ranks: Sequence[int]) -> Any:  # noqa: ANN401 - a row of several columns
@@ -68,14 +69,16 @@ def _groups(at: Place, ranks: Sequence[int]) -> Any:  # noqa: ANN401 - a row of 
     new = func.max(case((of.rank.in_(NEWLY_FAILING_RANKS), 1), else_=0))
     own = func.max(case((of.culprit.is_(None), of.outcome)))
     victims = func.count()
-    query = select(
+    query = _at_fault(
+        at,
+        ranks,
         _culprit.label("culprit"),
         victims.label("victims"),
         new.label("new"),
         own.label("own"),
         func.count().over().label("total"),
     )
-    grouped = query.where(*_at_fault(at, ranks)).group_by(_culprit).with_hint(outcome, BY_RANK, SQLITE)
+    grouped = query.group_by(_culprit)
     return grouped.order_by(new.desc(), victims.desc(), _culprit).limit(CAUSES_MAX)
 
 
@@ -84,8 +87,8 @@ def _names(connection: Connection, at: Place, ranks: Sequence[int], culprits: Co
     want = as_table(connection, culprits)
     of = outcome.c
     place = func.row_number().over(partition_by=_culprit, order_by=(of.rank, of.path)).label("place")
-    query = select(_culprit.label("culprit"), of.path, place).where(*_at_fault(at, ranks))
-    numbered = query.with_hint(outcome, BY_RANK, SQLITE).where(_culprit.in_(select(want.c.value))).subquery()
+    query = _at_fault(at, ranks, _culprit.label("culprit"), of.path, place)
+    numbered = query.where(_culprit.in_(select(want.c.value))).subquery()
     first = select(numbered.c.culprit, numbered.c.path).where(numbered.c.place <= NAMES_MAX)
     found: dict[str, list[str]] = {}
     for culprit, path in connection.execute(first.order_by(numbered.c.culprit, numbered.c.place)):

@@ -22,8 +22,8 @@ from nixmill.nix.attr_path import AttrPath
 RUNNING_MAX: Final = 50
 """Runs under way that the home page lists, the oldest."""
 RECENT_MAX: Final = 20
-RECENT_MIN: Final = 5
-SQUARES_MAX: Final = 600
+RECENT_MIN: Final = 4
+SQUARES_MAX: Final = 400
 """About how many newest runs the home page has in all: with many projects there are fewer of each."""
 
 

@@ -27,8 +27,8 @@ from nixmill.nix.attr_path import show
 from nixmill.nix.store_path import DEFAULT_STORE_DIR, StorePath, base_name
 
 QUERY_MAX: Final = 200
-SCANNED_MAX: Final = 50_000
-"""Attributes that are looked through for a name; the newest evaluation always is, however large."""
+SCANNED_MAX: Final = 20_000
+"""Attributes that are looked through for a name."""
 IDS_MAX: Final = 5
 _COMMIT: Final = re.compile(r"[0-9a-f]{7,64}")
 _NUMBER: Final = re.compile(r"(?:#|run )?([1-9][0-9]{0,17})")
@@ -40,15 +40,16 @@ def search(connection: Connection, sight: Sight, query: str, limit: int) -> Sear
     text = clean(query.strip())[:QUERY_MAX]
     if not text:
         return SearchPage(query="", found=(), more=False)
-    unique = dict.fromkeys(_everything(connection, sight, text, limit + 1))
-    scanned = _scanned(connection, sight)
-    named_so, cut = _attributes(connection, text, limit + 1, scanned)
-    found = list(dict.fromkeys([*unique, *named_so]))
+    ids = list(dict.fromkeys(_ids(connection, sight, text)))
+    if ids and not _NUMBER.fullmatch(text.lower()):
+        return SearchPage(query=text, found=tuple(ids[:limit]), more=False)
+    names, cut = _attributes(connection, text, limit + 1, _scanned(connection, sight))
+    found = list(dict.fromkeys([*ids, *_names(connection, sight, text, limit + 1), *names]))
     return SearchPage(query=text, found=tuple(found[:limit]), more=cut or len(found) > limit)
 
 
-def _everything(connection: Connection, sight: Sight, text: str, limit: int) -> Iterator[Found]:
-    """Find all but attributes by name."""
+def _ids(connection: Connection, sight: Sight, text: str) -> Iterator[Found]:
+    """Find what has the text as its number, commit or store path."""
     number = _NUMBER.fullmatch(text.lower())
     if number is not None:
         yield from _runs(connection, sight, int(number[1]))
@@ -59,7 +60,10 @@ def _everything(connection: Connection, sight: Sight, text: str, limit: int) -> 
         prefix = f"{path[1] or DEFAULT_STORE_DIR}/{path[2]}-"
         derivations = list(_derivations(connection, sight, prefix))
         yield from derivations or _outputs(connection, sight, path[2])
-        return
+
+
+def _names(connection: Connection, sight: Sight, text: str, limit: int) -> Iterator[Found]:
+    """Find all but attributes by name."""
     yield from _projects(connection, sight, text, limit)
     yield from _branches(connection, sight, text, limit)
     yield from _built(connection, sight, text)
@@ -181,21 +185,23 @@ def _scanned(connection: Connection, sight: Sight) -> tuple[dict[int, RunLine], 
     chosen: dict[int, RunLine] = {}
     left = SCANNED_MAX
     for each, amount in sizes:
-        if chosen and amount > left:
+        if left <= 0:
             return chosen, True
         chosen[each] = where[each]
         left -= amount
-    return chosen, False
+    return chosen, left < 0
 
 
 def _attributes(
     connection: Connection, text: str, limit: int, scanned: tuple[dict[int, RunLine], bool]
 ) -> tuple[list[Found], bool]:
     chosen, cut = scanned
-    of = attribute.c
+    all_ = attribute.c
+    some = select(all_.path, all_.evaluation).where(all_.evaluation.in_(sorted(chosen))).limit(SCANNED_MAX)
+    of = some.subquery().c
     tail = path_text((text,))[1:-2]  # `"text`, as a name begins
     exact = case((_ends(connection, of.path, tail), 0), (contains(connection, of.path, tail), 1), else_=2)
-    query = select(of.path, of.evaluation).where(of.evaluation.in_(sorted(chosen)), named(connection, of.path, text))
+    query = select(of.path, of.evaluation).where(named(connection, of.path, text))
     rows = connection.execute(query.order_by(exact, func.length(of.path), of.path).limit(limit)).all()
     return [_attribute_found(chosen[each], path) for path, each in rows], cut
 

@@ -5,10 +5,10 @@ that of its own rows and of counting, however many attributes there are.
 """
 
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Select, Subquery, and_, exists, func, select
+from sqlalchemy import ColumnElement, Connection, Select, and_, exists, func, literal, select, union_all
 
 from nixmill.core.run_event import Change
 from nixmill.core.view.parts import FILTERS, Filter
@@ -23,7 +23,7 @@ from nixmill.edge.database.pages_rank import (
     place,
     shows,
 )
-from nixmill.edge.database.pages_wanted import BY_RANK, SQLITE, named, wanted
+from nixmill.edge.database.pages_wanted import named
 from nixmill.edge.database.tables import attribute, evaluation, evaluation_error, outcome, run, run_evaluation
 from nixmill.edge.database.tables_server import difference
 
@@ -39,6 +39,8 @@ class Place(NamedTuple):
 
 Tally = Mapping[int, int]
 """Attributes by rank."""
+
+_Question = Callable[[Connection, Place, str], Select[Any]]
 
 
 def places(connection: Connection, numbers: Collection[int]) -> list[Place]:
@@ -58,62 +60,70 @@ def tally(connection: Connection, at: Place, find: str = "") -> Tally:
 
 def tallies(connection: Connection, at: Collection[Place], find: str = "") -> dict[int, Tally]:
     """Return the same of several runs, by number, in four questions."""
-    if not at:
-        return {}
-    want = wanted(connection, [(each.run, each.evaluation, "") for each in at])
     counts: dict[int, Counter[int]] = {each.run: Counter() for each in at}
-    for number, rank, amount in connection.execute(_outcomes(connection, want, find)):
-        counts[number][rank] += amount
-    for number, change, amount in connection.execute(_errors(connection, want, find)):
-        counts[number][make(Group.ERROR, Change(change or Change.UNKNOWN))] += amount
-    known = {row[0]: row[1] for row in connection.execute(_attributes(connection, want, find))}
+    known: dict[int, int] = {}
+    if at:
+        for number, rank, amount in _all(connection, at, find, _outcomes):
+            counts[number][rank] += amount
+        for number, change, amount in _all(connection, at, find, _errors):
+            counts[number][make(Group.ERROR, Change(change or Change.UNKNOWN))] += amount
+        known = {row[0]: row[1] for row in _all(connection, at, find, _attributes)}
     for each in at:
         mine = counts[each.run]
         mine[LEFT_RANK if each.done else RUNNING_RANK] += max(0, known.get(each.run, 0) - _ended(mine))
-    for number, amount in connection.execute(_removed(connection, want, find)):
-        counts[number][REMOVED_RANK] += amount
+    if at:
+        for number, amount in _all(connection, at, find, _removed):
+            counts[number][REMOVED_RANK] += amount
     return {number: +each for number, each in counts.items()}
+
+
+def _all(connection: Connection, at: Collection[Place], find: str, question: _Question) -> Sequence[Any]:
+    """Return the answers for all places; each has its numbers in it, so that statistics of columns are of use."""
+    queries = [question(connection, each, find) for each in at]
+    return connection.execute(union_all(*queries) if len(queries) > 1 else queries[0]).all()
+
+
+def _found(connection: Connection, query: Select[Any], path: ColumnElement[str], find: str) -> Select[Any]:
+    return query.where(named(connection, path, find)) if find else query
+
+
+def _select(*columns: Any) -> Select[Any]:  # noqa: ANN401 - columns of any type
+    return select(*columns)
 
 
 def _ended(counts: Tally) -> int:
     return sum(number for rank, number in counts.items() if group_of(rank) is not Group.ERROR)
 
 
-def _outcomes(connection: Connection, want: Subquery, find: str) -> Select[Any]:
+def _outcomes(connection: Connection, at: Place, find: str) -> Select[Any]:
     of = outcome.c
-    here = (of.evaluation == want.c.evaluation) & (of.run == want.c.run)
-    query = select(of.run, of.rank, func.count()).join_from(want, outcome, here).group_by(of.run, of.rank)
-    return query.where(named(connection, of.path, find)) if find else query
+    query = _select(literal(at.run), of.rank, func.count()).where(of.evaluation == at.evaluation, of.run == at.run)
+    return _found(connection, query.group_by(of.rank), of.path, find)
 
 
-def _removed(connection: Connection, want: Subquery, find: str) -> Select[Any]:
-    of = difference.c
-    query = select(of.run, func.count()).join_from(want, difference, _is_removed(want.c.run)).group_by(of.run)
-    return query.where(named(connection, of.path, find)) if find else query
+def _removed(connection: Connection, at: Place, find: str) -> Select[Any]:
+    query = _select(literal(at.run), func.count()).where(_is_removed(at.run))
+    return _found(connection, query, difference.c.path, find)
 
 
-def _is_removed(number: Any) -> ColumnElement[bool]:  # noqa: ANN401 - a column or a number
+def _is_removed(number: int) -> ColumnElement[bool]:
     """Say what counts as removed; what an evaluation error hides is failing instead."""
     of = difference.c
     return and_(of.run == number, of.change == Change.REMOVED.value, of.hidden_by.is_(None))
 
 
-def _attributes(connection: Connection, want: Subquery, find: str) -> Select[Any]:
+def _attributes(connection: Connection, at: Place, find: str) -> Select[Any]:
     """Count attributes; without `find` from the last position alone, since positions begin at 0."""
     of = attribute.c
-    counting = func.coalesce(func.max(of.position) + 1, 0)
-    query = select(func.count() if find else counting).where(of.evaluation == want.c.evaluation)
-    if find:
-        query = query.where(named(connection, of.path, find))
-    return select(want.c.run, query.scalar_subquery())
+    amount = func.count() if find else func.coalesce(func.max(of.position) + 1, 0)
+    query = _select(literal(at.run), amount).where(of.evaluation == at.evaluation)
+    return _found(connection, query, of.path, find)
 
 
-def _errors(connection: Connection, want: Subquery, find: str) -> Select[Any]:
-    of, stands = evaluation_error.c, difference.c
-    same = (stands.run == want.c.run) & (stands.path == of.path)
-    joined = want.join(evaluation_error, of.evaluation == want.c.evaluation).outerjoin(difference, same)
-    query = select(want.c.run, stands.change, func.count()).select_from(joined).group_by(want.c.run, stands.change)
-    return query.where(named(connection, of.path, find)) if find else query
+def _errors(connection: Connection, at: Place, find: str) -> Select[Any]:
+    change = difference.c.change
+    query = _error_rows(at, literal(at.run), change, func.count()).group_by(change)
+    return _found(connection, query, evaluation_error.c.path, find)
 
 
 def _error_rows(at: Place, *columns: Any) -> Select[Any]:  # noqa: ANN401 - columns of any type
@@ -174,7 +184,6 @@ def _paths(connection: Connection, at: Place, rank: int, find: str) -> Select[An
             of = outcome.c
             path = of.path
             query = select(path).where(of.evaluation == at.evaluation, of.run == at.run, of.rank == rank)
-            query = query.with_hint(outcome, BY_RANK, SQLITE)
     query = query.order_by(path)
     return query.where(named(connection, path, find)) if find else query
 
@@ -189,5 +198,5 @@ def ranked(connection: Connection, at: Place, ranks: Collection[int]) -> list[st
     """Return the stored paths of these ranks, in the order of a page."""
     of = outcome.c
     here = (of.evaluation == at.evaluation, of.run == at.run, of.rank.in_(sorted(ranks)))
-    query = select(of.path).where(*here).order_by(of.rank, of.path).with_hint(outcome, BY_RANK, SQLITE)
+    query = select(of.path).where(*here).order_by(of.rank, of.path)
     return list(connection.execute(query).scalars())

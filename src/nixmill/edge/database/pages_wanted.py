@@ -10,6 +10,7 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Subquery,
+    Table,
     Text,
     cast,
     column,
@@ -20,12 +21,6 @@ from sqlalchemy import (
 )
 
 _ESCAPE: Final = "!"
-
-SQLITE: Final = "sqlite"
-BY_PATH: Final = "INDEXED BY ix_nm_attribute_path"
-ERROR_BY_PATH: Final = "INDEXED BY ix_nm_evaluation_error_path"
-BY_RANK: Final = "INDEXED BY ix_nm_outcome_rank"
-"""Hints for SQLite, which without statistics takes an evaluation for ten rows and reads all of it."""
 
 Key = tuple[int, int, str]
 """(run, id of its evaluation or 0, stored path or derivation)."""
@@ -79,3 +74,14 @@ def named(connection: Connection, path: ColumnElement[str], text: str) -> Column
     plain = json.dumps(text.replace('"', ""))[1:-1]
     exact = json.dumps(text)[1:-1]
     return or_(*(contains(connection, dotted, each) for each in dict.fromkeys((plain, exact))))
+
+
+def first_at(table: Table, number: ColumnElement[int], path: ColumnElement[str]) -> ColumnElement[bool]:
+    """Say that a row of attributes or errors is the first with a path in an evaluation.
+
+    The position is asked of the index first: without statistics SQLite would read the whole evaluation instead.
+    """
+    of = table.c
+    other = table.alias().c
+    at = select(func.min(other.position)).where(other.evaluation == number, other.path == path).scalar_subquery()
+    return (of.evaluation == number) & (of.position == at)

@@ -42,10 +42,6 @@ class SqliteFile(msgspec.Struct, frozen=True):
         """Return a connection, which may be used by the calling thread only."""
         return sqlite_engine(self.file, reads_only=reads_only).connect()
 
-    def engine(self) -> Engine:
-        """Return an engine whose connections have nixmill's settings."""
-        return sqlite_engine(self.file)
-
 
 class PostgresServer(msgspec.Struct, frozen=True):
     """A database of a server."""
@@ -56,6 +52,10 @@ class PostgresServer(msgspec.Struct, frozen=True):
     def __str__(self) -> str:
         """Return it as messages name it."""
         return self.url.set(drivername="postgresql").render_as_string(hide_password=True)
+
+    def __repr__(self) -> str:
+        """Return it without the password."""
+        return f"PostgresServer({self})"
 
     def prepare(self) -> None:
         """Migrate the database where needed; raise whatever the outside raises."""
@@ -85,7 +85,9 @@ class PostgresServer(msgspec.Struct, frozen=True):
         }
         if self.password:
             arguments["password"] = self.password
-        return create_engine(self.url, poolclass=QueuePool if pooled else NullPool, connect_args=arguments, hide_parameters=True)
+        return create_engine(
+            self.url, poolclass=QueuePool if pooled else NullPool, connect_args=arguments, hide_parameters=True
+        )
 
 
 Place = SqliteFile | PostgresServer
@@ -97,8 +99,9 @@ def place_of(where: Path | str, password: str = "") -> Place:
         return SqliteFile(where)
     try:
         url = make_url(where)
-    except (sqlalchemy.exc.ArgumentError, ValueError) as error:
-        raise InputError(f"The database's address is no URL ({error}).", _HINT) from error
+    except (sqlalchemy.exc.ArgumentError, ValueError):
+        # The error may hold a piece of the address, and that a password.
+        raise InputError("The database's address is no URL.", _HINT) from None
     if url.drivername not in {"postgresql", "postgres", "postgresql+psycopg"}:
         raise InputError(f"Databases of the kind {url.drivername!r} are not known.", _HINT)
     if url.password is not None or "password" in url.query:

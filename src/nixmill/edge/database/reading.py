@@ -5,7 +5,7 @@ from collections.abc import Collection, Sequence
 from statistics import median
 from typing import Final
 
-from sqlalchemy import Connection, Select, case, func, select
+from sqlalchemy import Connection, Select, case, func, select, true
 from sqlalchemy.sql import TableValuedAlias
 
 from nixmill.core.evaluation import Attribute, EvalError
@@ -71,15 +71,19 @@ def medians(connection: Connection, names: Collection[str]) -> dict[str, float]:
     built = tables.attempt
     other = tables.attempt.alias()
     newest = (
-        select(other.c.number)
+        select(other.c.number, other.c.name, other.c.seconds)
         .where(other.c.name == wanted.c.value)
         .where(other.c.outcome == Outcome.SUCCEEDED.value)
         .where(other.c.work == Work.BUILD.value)
         .order_by(other.c.number.desc())
         .limit(RECENT)
-        .correlate(wanted)
     )
-    query = select(built.c.name, built.c.seconds).select_from(wanted.join(built, built.c.number.in_(newest)))
+    if connection.dialect.name == "postgresql":
+        each = newest.lateral("newest")
+        query = select(each.c.name, each.c.seconds).select_from(wanted.join(each, true()))
+    else:  # SQLite knows no LATERAL, but asks the index again for each name; PostgreSQL would not
+        numbers = newest.with_only_columns(other.c.number).correlate(wanted)
+        query = select(built.c.name, built.c.seconds).select_from(wanted.join(built, built.c.number.in_(numbers)))
     seconds: dict[str, list[float]] = defaultdict(list)
     for name, each in connection.execute(query):
         seconds[name].append(each)

@@ -1,19 +1,21 @@
 """Forgetting what only had to be kept for a while: audit log, messages, sessions, tokens, deliveries, failures."""
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, Table, func, select
+from sqlalchemy import ColumnElement, Connection, Table, func, select, update
 
-from nixmill.edge.database import tables_server
+from nixmill.edge.database import tables, tables_server
 from nixmill.edge.database.database import Database
 from nixmill.edge.database.deletion import delete_some
 from nixmill.edge.database.outbox import ParcelState
 
 BATCH: Final = 5_000
 DAY_S: Final = 86_400.0
+LOGS: Final = 500
+"""Logs that are deleted together."""
 DELIVERY_DAYS: Final = 31.0
 """How long a webhook's delivery id is remembered."""
 
@@ -62,3 +64,27 @@ def _old(ages: Ages, now: float) -> list[tuple[Table, ColumnElement[bool]]]:
         if days:
             rules.append((table, condition & (instant < now - days * DAY_S)))
     return rules
+
+
+async def forget_logs(database: Database, before: float, delete: Callable[[Sequence[int]], Awaitable[None]]) -> int:
+    """Delete the logs of attempts that began before a time, and note that they are gone; return how many there were.
+
+    The attempts stay: what became of them is known for as long as their run.
+    """
+    gone = 0
+    while old := await database.read(functools.partial(_with_logs, before=before), action="look for old logs"):
+        await delete(old)
+        await database.write(functools.partial(_without_logs, numbers=old), action="forget old logs")
+        gone += len(old)
+    return gone
+
+
+def _with_logs(connection: Connection, before: float) -> list[int]:
+    of = tables.attempt.c
+    old = select(of.number).where(of.log != "", of.started_at < before, of.outcome.is_not(None))
+    return list(connection.execute(old.order_by(of.number).limit(LOGS)).scalars())
+
+
+def _without_logs(connection: Connection, numbers: Sequence[int]) -> None:
+    of = tables.attempt
+    connection.execute(update(of).where(of.c.number.in_(numbers)).values(log=""))

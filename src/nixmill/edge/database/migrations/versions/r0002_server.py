@@ -230,11 +230,11 @@ def _runs() -> None:
         for added in _run_columns():
             batch.add_column(added)
         for column, table, key, rule in (
-            ("project_id", "nm_project", "id", "CASCADE"),
             ("retry_of", "nm_run", "number", "SET NULL"),
             ("jobset", "nm_jobset", "id", "SET NULL"),
-            ("superseded_by", "nm_run", "number", "SET NULL"),
+            ("project_id", "nm_project", "id", "CASCADE"),
             ("requested_by", "nm_user", "id", "SET NULL"),
+            ("superseded_by", "nm_run", "number", "SET NULL"),
         ):
             batch.create_foreign_key(f"fk_nm_run_{column}", table, [column], [key], ondelete=rule)
     _keep_last_number(last)
