@@ -8,7 +8,7 @@ from typing import Protocol
 import msgspec
 import pytest
 
-from nixmill.core.history import Keep, RunEndRow
+from nixmill.core.history import EvaluationPartRow, EvaluationRow, Keep, RunEndRow
 from nixmill.core.outcome import Outcome
 from nixmill.core.run_event import Verdict, Work
 from nixmill.doors import Archive, DoorError, History
@@ -264,3 +264,43 @@ async def test_recent_evaluations_from_a_checkout_come_newest_first(history: Bot
     assert [row.key for row in await history.recent_evaluations("/src/example", 2)] == ["three", "two"]
     assert [row.key for row in await history.recent_evaluations("/other", 9)] == ["elsewhere"]
     assert await history.recent_evaluations("/unknown", 9) == []
+
+
+def a_part(run: int, whole: EvaluationRow, start: int, end: int) -> EvaluationPartRow:
+    errors = whole.errors if start == 0 else ()
+    return EvaluationPartRow(
+        key=whole.key,
+        run=run,
+        start=start,
+        attributes=whole.attributes[start:end],
+        errors_start=0 if start == 0 else len(whole.errors),
+        errors=errors,
+    )
+
+
+async def test_an_evaluation_recorded_in_parts_is_the_same_as_one_recorded_whole(history: Both) -> None:
+    run = await history.start_run(a_run())
+    whole = an_evaluation(run, ("a",), ("b",), ("c",))
+    await history.record([a_part(run, whole, 0, 2)])
+    assert await history.evaluation("key") is None, "it is not complete"
+    await history.record([a_part(run, whole, 2, 3), msgspec.structs.replace(whole, in_parts=True)])
+    assert await history.evaluation("key") == whole
+
+
+async def test_parts_of_an_evaluation_that_was_broken_off_do_not_stay(history: Both) -> None:
+    run = await history.start_run(a_run())
+    old, new = an_evaluation(run, ("a",), ("b",), ("c",)), an_evaluation(run, ("c",), ("d",))
+    await history.record([a_part(run, old, 0, 3)])
+    await history.record([a_part(run, new, 0, 1)])
+    await history.record([a_part(run, new, 1, 2), msgspec.structs.replace(new, in_parts=True)])
+    assert await history.evaluation("key") == new
+
+
+async def test_a_complete_evaluation_stays_until_another_one_is_complete(history: Both) -> None:
+    run = await history.start_run(a_run())
+    old, new = an_evaluation(run, ("a",)), an_evaluation(run, ("b",), ("c",))
+    await history.record([old])
+    await history.record([a_part(run, new, 0, 2)])
+    assert await history.evaluation("key") == old
+    await history.record([msgspec.structs.replace(new, in_parts=True)])
+    assert await history.evaluation("key") == new

@@ -9,6 +9,7 @@ from nixmill.core.history import (
     AttemptRow,
     AttributeRow,
     DifferenceRow,
+    EvaluationPartRow,
     EvaluationRow,
     Keep,
     PastBuild,
@@ -41,6 +42,7 @@ class FakeHistory:
         self.attempt_rows: dict[int, AttemptRow] = {}
         self.evaluation_rows: dict[str, EvaluationRow] = {}
         self.outcome_rows: dict[tuple[str, int, AttrPath], AttributeRow] = {}
+        self.part_rows: list[EvaluationPartRow] = []
         self.difference_rows: dict[tuple[int, AttrPath], DifferenceRow] = {}
 
     async def start_run(self, row: RunRow) -> int:
@@ -63,13 +65,15 @@ class FakeHistory:
                     self.run_rows[number], ended_at=ended_at, verdict=verdict, sentence=sentence
                 )
             case EvaluationRow():
-                self.evaluation_rows[row.key] = msgspec.structs.replace(row, outcomes={})
+                self.evaluation_rows[row.key] = msgspec.structs.replace(row, outcomes={}, in_parts=False)
             case AttributeRow():
                 self.outcome_rows[row.evaluation, row.run, row.path] = row
             case AttemptRow():
                 self.attempt_rows[row.number] = row
             case DifferenceRow():
                 self.difference_rows[row.run, row.path] = row
+            case EvaluationPartRow():
+                self.part_rows.append(row)
 
     async def past_builds(
         self, drv_paths: Collection[StorePath], names: Collection[str]

@@ -1,58 +1,25 @@
 """The examples of the documentation are run as they stand, in the sample project, in a scratch store.
 
-Each fenced `console` block is read; lines that begin with `$ nixmill ` are commands, what follows is output. A comment
-Each fenced `console` block is read: lines that begin with `$ nixmill ` are commands, what follows is output. A comment
-must appear in that order; `…` stands for anything.
+Which commands those are says `tests.support.documents`; `tests/server/test_docs_server.py` runs examples for a server.
 """
 
-import re
 import shlex
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
 import pytest
 
+from tests.support.documents import Command, commands, missing_line
 from tests.support.git_repository import Repository
 from tests.support.house import ROOT
 from tests.support.scratch_store import ScratchStore, scratch_store
 
 DOCUMENTS: Final = (ROOT / "README.md", ROOT / "docs/guide.md")
 TIME_LIMIT_S: Final = 240
-_BLOCK: Final = re.compile(r"(?:<!-- (?P<note>[^>]*) -->\n)?```console\n(?P<text>.*?)```", re.DOTALL)
-
-
-class Command(NamedTuple):
-    """A command and what it is documented to do."""
-
-    line: str
-    output: list[str]
-    exit_code: int
-
-
-def commands(text: str) -> Iterator[Command]:
-    """Yield the commands of a document that are to be run."""
-    for block in _BLOCK.finditer(text):
-        note = block["note"] or ""
-        parts = re.split(r"^\$ ", block["text"], flags=re.MULTILINE)[1:]
-        for number, part in enumerate(parts, 1):
-            line, *output = part.strip("\n").split("\n")
-            code = int(note.removeprefix("exit: ")) if note.startswith("exit: ") and number == len(parts) else 0
-            if note != "not run" and line.startswith("nixmill "):
-                yield Command(line, output, code)
-
-
-def missing_line(documented: list[str], printed: str) -> str | None:
-    """Return the first documented line that is not printed after those before it."""
-    lines = iter(printed.splitlines())
-    for wanted in documented:
-        pattern = ".*".join(re.escape(piece) for piece in wanted.strip().split("…"))
-        if not any(re.search(pattern, line) for line in lines):
-            return wanted
-    return None
 
 
 @pytest.fixture
@@ -76,6 +43,8 @@ def project(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)
 def test_examples_do_what_the_document_says(document: Path, store: ScratchStore, project: Path) -> None:
     for command in commands(document.read_text()):
+        if not command.line.startswith("nixmill "):
+            continue
         done = subprocess.run(
             [sys.executable, "-m", "nixmill", *shlex.split(command.line)[1:]],
             cwd=project,
@@ -94,12 +63,14 @@ def test_examples_do_what_the_document_says(document: Path, store: ScratchStore,
 
 def test_blocks_and_notes_are_understood() -> None:
     text = "```console\n$ nixmill a\nx … y\n$ ls\n```\n\n<!-- exit: 3 -->\n```console\n$ nixmill b\n$ nixmill c\n```\n"
-    text += "<!-- not run -->\n```console\n$ nixmill d\n```\n"
+    text += "<!-- not run -->\n```console\n$ nixmill d\n```\n<!-- server, exit: 1 -->\n```console\n$ nixmill e\n```\n"
     assert list(commands(text)) == [
         Command("nixmill a", ["x … y"], 0),
+        Command("ls", [], 0),
         Command("nixmill b", [], 0),
         Command("nixmill c", [], 3),
     ]
+    assert list(commands(text, server=True)) == [Command("nixmill e", [], 1)]
 
 
 def test_output_is_compared_in_order_with_gaps() -> None:

@@ -44,8 +44,8 @@ def mia(mill: Mill) -> None:
 
 
 async def test_mail_and_webhooks_tell_what_broke_and_what_was_fixed(tmp_path: Path) -> None:
-    failing = answer("500 Not Now")
-    async with receiving(failing, failing, OK) as shaky, receiving(answer("410 Gone"), OK) as gone:
+    failing, away = answer("500 Not Now"), answer("410 Gone")
+    async with receiving(failing, failing, OK) as shaky, receiving(away, away, OK) as gone:
         with smtp_server(tmp_path) as smtp:
             settings = f'private-targets = true\n[smtp]\nhost = "127.0.0.1"\nport = {smtp.port}\nsecurity = "none"\n'
             with a_mill(tmp_path, settings + credential(tmp_path, "notify-key", SECRET)) as mill:
@@ -146,7 +146,10 @@ async def _hook_told(mill: Mill, page: Any) -> str:  # noqa: ANN401 - of a run
     said = json.loads(document)
     assert (said["attribute"], said["outcome"], said["run"]) == (NAME, "succeeded", page["run"]["number"])
     assert oops == "oops"
-    assert await mill.server.get(f"/hooks/{hook['id']}/log") is None, "strangers are told that it is not there"
+    async with mill.server.browser() as stranger:
+        refused = await stranger.get(f"/hooks/{hook['id']}/log", headers=JSON)
+        assert refused.status_code in {401, 403, 404}
+        assert "oops" not in refused.text
     identity: str = hook["id"]
     return identity
 

@@ -184,6 +184,14 @@ def make_site(settings: ServerSettings, clock: SystemClock, database: Database, 
     return Site(**given)
 
 
+def listening() -> socket.socket:
+    """Return a socket on a free port of loopback, made as TCP by name: asyncio turns Nagle's waiting off only then."""
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.bind(("127.0.0.1", 0))
+    listener.listen(128)
+    return listener
+
+
 @contextlib.asynccontextmanager
 async def web_world(
     settings: ServerSettings | None = None,
@@ -194,7 +202,7 @@ async def web_world(
 
     Its address becomes `settings.url` where that is plain http.
     """
-    clock, listener = MovedClock(), socket.create_server(("127.0.0.1", 0))
+    clock, listener = MovedClock(), listening()
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     wanted = settings or ServerSettings()
     told = msgspec.structs.replace(wanted, url=url) if wanted.url.startswith("http://") else wanted

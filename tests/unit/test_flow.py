@@ -340,3 +340,19 @@ async def test_a_known_evaluation_tells_the_same_attributes_and_errors() -> None
     )
     assert first == again
     assert len(world.evaluator.asked) == 1
+
+
+async def test_a_server_records_an_evaluation_while_it_goes_on() -> None:
+    world, gate = World(), asyncio.Event()
+    drvs = [world.store.derivation(f"job-{n}") for n in range(2)]
+    world.commit([world.attribute("0", drvs[0])], gate, [world.attribute("1", drvs[1])])
+    keys: list[str] = []
+    flow = world.flow(world.request(compare=False, insist=True))
+    flow.keys_known = lambda: keys.append(flow.evaluation_key)
+    checking = asyncio.create_task(flow.check())
+    await until(lambda: bool(world.history.part_rows))
+    assert [one.path[-1] for one in world.history.part_rows[0].attributes] == ["0"]
+    gate.set()
+    assert await checking is Verdict.GOOD
+    assert [one.path[-1] for part in world.history.part_rows for one in part.attributes] == ["0", "1"]
+    assert {part.key for part in world.history.part_rows} == set(keys)

@@ -71,8 +71,10 @@ from nixmill.web.site import Site
 if TYPE_CHECKING:
     from nixmill.app import App
 
-PATIENCE_S: Final = 3.0
-"""How long a page waits for a database that is gone; runs wait for as long as it takes."""
+PAGES_WAIT_S: Final = 3.0
+"""How long a page waits for a database that is gone."""
+RUNS_WAIT_S: Final = 3600.0
+"""How long a run does; what it records waits for as long as it takes."""
 GOODBYE_S: Final = 2
 """Seconds that open pages get when the server stops."""
 
@@ -107,19 +109,16 @@ async def _serve(app: "App", settings: ServerSettings, ready: Callable[[], None]
         doors = await _open_doors(app, settings, stack)
         server = Server(doors, app.cores())
         await _declare(doors)
-        web = _Web(
-            _web_config(settings, make_app(_site(doors, server))), functools.partial(_say_where, settings, ready)
-        )
+        web = make_app(await _open_site(doors, server, stack))
+        serving = _Web(_web_config(settings, web), functools.partial(_say_where, settings, ready))
         await stack.enter_async_context(server.running())
-        await web.serve()
+        await serving.serve()
 
 
 async def _open_doors(app: "App", settings: ServerSettings, stack: contextlib.AsyncExitStack) -> ServerDoors:
     """Open every edge that the server has."""
     clock, live = SystemClock(), Live()
-    database = await stack.enter_async_context(
-        open_database(_where(settings), password=_password(settings), patience_s=PATIENCE_S)
-    )
+    database = await stack.enter_async_context(_database(settings, RUNS_WAIT_S))
     durable = DbosDurable(
         durable_engine(place_of(_where(settings), _password(settings))), {CHANGE: settings.runs_at_once}
     )
@@ -167,23 +166,26 @@ async def _open_doors(app: "App", settings: ServerSettings, stack: contextlib.As
     )
 
 
-def _site(doors: ServerDoors, server: Server) -> Site:
+async def _open_site(doors: ServerDoors, server: Server, stack: contextlib.AsyncExitStack) -> Site:
+    """Open what the web reads: over connections of its own, which are sooner out of patience than runs."""
+    database = await stack.enter_async_context(_database(doors.settings, PAGES_WAIT_S))
+    now = doors.clock.now
     return Site(
         settings=doors.settings,
         clock=doors.clock,
         office=server,
         live=doors.live,
-        projects=doors.projects,
+        projects=SqlProjects(database, now),
         changes=doors.changes,
-        failures=doors.failures,
-        accounts=doors.accounts,
-        keys=doors.keys,
-        members=doors.members,
-        outbox=doors.outbox,
-        project_pages=doors.project_pages,
-        run_pages=doors.run_pages,
-        build_pages=doors.build_pages,
-        admin_pages=doors.admin_pages,
+        failures=SqlFailures(database),
+        accounts=SqlAccounts(database, now),
+        keys=SqlKeys(database),
+        members=SqlMembers(database),
+        outbox=SqlOutbox(database, now),
+        project_pages=SqlProjectPages(database, now),
+        run_pages=SqlRunPages(database, now),
+        build_pages=SqlBuildPages(database, now),
+        admin_pages=SqlAdminPages(database, now),
         logs=doors.logs,
         hook_runner=doors.hook_runner,
     )
@@ -275,6 +277,10 @@ def _say_where(settings: ServerSettings, ready: Callable[[], None]) -> None:
     ready()
     where = settings.database or settings.state
     log.info("nixmill is ready", url=settings.url, listen=settings.listen, version=__version__, data=str(where))
+
+
+def _database(settings: ServerSettings, patience_s: float) -> contextlib.AbstractAsyncContextManager[Database]:
+    return open_database(_where(settings), password=_password(settings), patience_s=patience_s)
 
 
 def _where(settings: ServerSettings) -> Path | str:

@@ -64,6 +64,8 @@ class EvaluationRow(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float
     attributes: tuple[Attribute, ...]
     errors: tuple[EvalError, ...]
+    in_parts: bool = False
+    """All records were recorded as parts before; only read as False."""
     outcomes: dict[AttrPath, tuple[Outcome, int]] = {}
     """Latest outcome of each attribute under this evaluation and the run that found it; empty until builds ended.
 
@@ -142,7 +144,23 @@ class PastBuild(msgspec.Struct, frozen=True, kw_only=True):
     """The newest run with a failure that enters failure memory (semantics §6); None where it was good since."""
 
 
-Row = RunEndRow | EvaluationRow | AttributeRow | AttemptRow | DifferenceRow
+class EvaluationPartRow(msgspec.Struct, frozen=True, kw_only=True):
+    """Records of an evaluation that goes on, so that people see them before it has ended.
+
+    The first part (`start` and `errors_start` 0) takes the place of what an evaluation that was broken off left. Where
+    the key is known as complete a part changes nothing.
+    """
+
+    key: str
+    run: int
+    start: int
+    """How many attributes came before."""
+    attributes: tuple[Attribute, ...]
+    errors_start: int
+    errors: tuple[EvalError, ...]
+
+
+Row = RunEndRow | EvaluationRow | EvaluationPartRow | AttributeRow | AttemptRow | DifferenceRow
 """What a run records as it goes; of equal identity the last one wins."""
 
 

@@ -176,8 +176,9 @@ def _target(parcel: Parcel) -> Target:
 
 
 def _by_target(parcels: Sequence[Parcel]) -> dict[Target, list[Parcel]]:
+    """Sort messages by target, each target's in the order in which they were put in: a later one may be due first."""
     found: dict[Target, list[Parcel]] = {}
-    for parcel in parcels:
+    for parcel in sorted(parcels, key=lambda parcel: parcel.id):
         found.setdefault(_target(parcel), []).append(parcel)
     return found
 

@@ -7,7 +7,7 @@ made in `nixmill.core`, everything outside is behind `nixmill.doors`.
 import asyncio
 import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 import msgspec
@@ -42,6 +42,7 @@ from nixmill.engine.differences import difference_rows, differences
 from nixmill.engine.dry_run import plan_view
 from nixmill.engine.explain import explain_all
 from nixmill.engine.intake import Intake
+from nixmill.engine.parts import Parts
 from nixmill.engine.question import place, question, words_for
 from nixmill.engine.recorder import Recorder
 from nixmill.engine.request import RunDoors, RunRequest, Tell
@@ -80,6 +81,8 @@ class Flow:
         self._evaluating: asyncio.Task[None] | None = None
         self.number = request.number or 0
         self.evaluation_key = ""
+        self.keys_known: Callable[[], None] = lambda: None
+        """Called when one of the two keys became known."""
         self.base_key = ""
         self._base: Base | None = None
         self._cancelled = False
@@ -193,6 +196,7 @@ class Flow:
         """Evaluate the tree that is tested; each group of records is leased, compared and planned as it arrives."""
         asked, key = await self._asked(subject.words, subject.tree)
         self.evaluation_key = key
+        self.keys_known()
         self._settlement.begin(self.number, key, await self._recorded_before())
         intake = self._intake
         async with self._works.evaluating(key):
@@ -205,10 +209,14 @@ class Flow:
 
     async def _evaluate_anew(self, asked: EvaluationRequest, key: str, tree: Tree) -> None:
         intake = self._intake
+        parts = Parts(self._recorder, self._doors.clock, key, self.number)
+        intake.parts = parts if self._request.insist else None
         async with contextlib.aclosing(self._doors.evaluator.evaluate(asked)) as groups:
             async for records in groups:
                 await intake.take(records)
+                parts.record()
                 await self._tell_plan(complete=False)
+        parts.record(last=True)
         if intake.ended is not None:
             attributes = tuple(intake.attributes.values())
             self._record_evaluation(key, tree, attributes, tuple(intake.errors), intake.ended)
@@ -314,6 +322,7 @@ class Flow:
         inherit = not (self._request.rebuild or self._request.forgive)
         base = self._base = Base(row, inherit=inherit)
         self.base_key = row.key
+        self.keys_known()
         self._intake.compare_with(base)
         self._settlement.compare_with(base)
         self._tell(BaseCompared(attributes=len(row.attributes), errors=len(row.errors), reused=reused))
@@ -355,6 +364,7 @@ class Flow:
             tree_hash=tree.tree_hash,
             commit=tree.commit,
             seconds=ended.seconds,
+            in_parts=key == self.evaluation_key and self._intake.parts is not None,
             attributes=attributes,
             errors=errors,
         )

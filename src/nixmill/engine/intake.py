@@ -14,6 +14,7 @@ from nixmill.core.evaluation import (
 from nixmill.core.run_event import AttributeErred, AttributeFound, ImportedFromDerivation, Noticed
 from nixmill.doors import Store
 from nixmill.engine.build_site import BuildSite
+from nixmill.engine.parts import Parts
 from nixmill.engine.request import Tell
 from nixmill.engine.settlement import Result, Settlement
 from nixmill.nix.attr_path import AttrPath
@@ -38,6 +39,8 @@ class Intake:
         self.changed = 0
         """Attributes that are new or differ from the base; all of them while there is none."""
         self.ended: EvaluationEnded | None = None
+        self.parts: Parts | None = None
+        """Hears of each new record where the evaluation is recorded while it goes on."""
 
     def compare_with(self, base: Base) -> None:
         """Learn the base; attributes may have come before."""
@@ -63,6 +66,7 @@ class Intake:
                 self._take_attribute(record, valid)
             case EvalError():
                 self.errors.append(record)
+                self._note(record)
                 self._settlement.errors.append(record)
                 self._tell(AttributeErred(error=record))
             case ImportFromDerivation():
@@ -72,10 +76,15 @@ class Intake:
             case EvaluationEnded():
                 self.ended = record
 
+    def _note(self, record: EvalRecord) -> None:
+        if self.parts is not None:
+            self.parts.add(record)
+
     def _take_attribute(self, attribute: Attribute, valid: set[StorePath]) -> None:
         if attribute.path in self.attributes:
             return  # two targets overlap
         self.attributes[attribute.path] = attribute
+        self._note(attribute)
         self.changed += self._base is None or not self._base.same(attribute)
         self._tell(AttributeFound(attribute=attribute))
         if (before := self._settlement.stands(attribute)) is not None:

@@ -126,12 +126,12 @@ class Journey:
         async with self._doors.open_run(teller.notice) as doors, teller.writing():
             request = await self._request(change, project)
             flow = self.flows[change.number] = Flow(request, doors, teller.tell, self._works)
+            flow.keys_known = lambda: teller.keys(flow.evaluation_key, flow.base_key)
             try:
                 if (await self._doors.changes.change(change.number) or change).cancel_asked:
                     flow.cancel()
                 await flow.check()
             finally:
-                teller.keys(flow.evaluation_key, flow.base_key)
                 del self.flows[change.number]
         return True
 

@@ -68,7 +68,9 @@ class StateOffice(RunOffice):
         for machine in known:
             mine = tuple(line for line in seen if line.machine == machine.address)
             line = done[machine.address]
-            lines.append(msgspec.structs.replace(line, machine=machine, running=mine, away=self._away(machine.address)))
+            known_of_it = {"machine": machine, "running": mine, "away": self._away(machine.address)}
+            share = min(1.0, line.busy_share / max(1, machine.max_jobs))
+            lines.append(msgspec.structs.replace(line, busy_share=share, **known_of_it))
         return MachinesPage(machines=tuple(lines))
 
     async def wait_reason(self, number: int) -> str:

@@ -190,8 +190,8 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
     ("POST", "/sign-out"): _do("accounts", SignedIn, actions.Nothing),
     ("GET", "/sign-in/{provider}"): Operation("accounts", None, codes=(), leads_on=True),
     ("GET", "/sign-in/{provider}/callback"): Operation("accounts", HTML, leads_on=True),
-    ("GET", "/api"): Operation("documentation", HTML),
-    ("GET", "/api/openapi.json"): Operation("documentation", "application/json"),
+    ("GET", "/api"): _page("documentation", dict),
+    ("GET", "/api/openapi.json"): Operation("documentation", dict),
     ("GET", "/static/{name}"): Operation("documentation", "text/javascript"),
 }
 """Method and path of each route."""

@@ -3,6 +3,7 @@
 Source: RFC 4287 for Atom. A badge of a private project is there for those who may see it, and 404 for others.
 """
 
+import re
 from datetime import UTC, datetime
 from typing import Annotated, Final
 from xml.etree.ElementTree import Element, SubElement, tostring
@@ -37,6 +38,7 @@ COLOURS: Final = {
 CHAR_PX: Final = 7
 """About the width of a character of the badge's font."""
 BADGE_HEADERS: Final = {"Cache-Control": "no-cache", "Cross-Origin-Resource-Policy": "cross-origin"}
+_NOT_XML: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 Ref = Annotated[str, Query(max_length=250)]
 
 
@@ -112,9 +114,7 @@ def draw(label: str, text: str, status: Status | None) -> bytes:
 def _feed(url: str, project: Project, page: BranchPage) -> Element:
     address = url + urls.branch(project.name, page.line.ref)
     root = Element("feed", {"xmlns": ATOM})
-    SubElement(root, "title").text = sanitise(
-        f"{project.title or project.name} {urls.branch_name(page.line.ref)}", colour=False
-    )
+    SubElement(root, "title").text = _plain(f"{project.title or project.name} {urls.branch_name(page.line.ref)}")
     SubElement(root, "id").text = address
     SubElement(root, "link", {"href": address})
     SubElement(root, "link", {"rel": "self", "href": url + urls.feed(project.name, page.line.ref)})
@@ -128,14 +128,17 @@ def _feed(url: str, project: Project, page: BranchPage) -> Element:
 def _entry(root: Element, url: str, run: RunLine) -> None:
     entry = SubElement(root, "entry")
     subject = f": {run.subject}" if run.subject else ""
-    SubElement(entry, "title").text = sanitise(
-        f"{LOOK[run.status].glyph} {LOOK[run.status].word}{subject}", colour=False
-    )
+    SubElement(entry, "title").text = _plain(f"{LOOK[run.status].glyph} {LOOK[run.status].word}{subject}")
     SubElement(entry, "id").text = url + urls.run(run.number)
     SubElement(entry, "link", {"href": url + urls.run(run.number)})
     SubElement(entry, "updated").text = _instant(run.ended_at or 0.0)
-    SubElement(SubElement(entry, "author"), "name").text = sanitise(run.author or "unknown", colour=False)
-    SubElement(entry, "summary").text = sanitise(run.sentence, colour=False)
+    SubElement(SubElement(entry, "author"), "name").text = _plain(run.author) or "unknown"
+    SubElement(entry, "summary").text = _plain(run.sentence)
+
+
+def _plain(text: str) -> str:
+    """Return a line that XML can hold: some characters may not stand in it, not even escaped (XML 1.0, 2.2)."""
+    return _NOT_XML.sub("\ufffd", sanitise(text, colour=False))
 
 
 def _instant(seconds: float) -> str:

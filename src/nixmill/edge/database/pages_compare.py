@@ -1,10 +1,10 @@
-"""Two runs side by side. What is the same in both is left to the database; only what differs is brought here."""
+"""Two runs side by side. What is alike is dropped as one set operation; lines are made of what a page shows."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, Subquery, func, literal, null, select, union_all
+from sqlalchemy import CompoundSelect, Connection, literal, null, select, union_all
 
 from nixmill.core.access import Sight
 from nixmill.core.outcome import Outcome
@@ -75,33 +75,23 @@ def _good(state: State) -> bool | None:
     return None if state.outcome in _SAYS_NOTHING else state.outcome == Outcome.SUCCEEDED.value
 
 
-def _side(at: Place, name: str) -> Subquery:
-    """Return path, derivation and outcome of everything in a run, as a table."""
+def _side(at: Place) -> CompoundSelect[Any, Any, Any]:
+    """Return the question for path, derivation and outcome of everything in a run."""
     a, o, e = attribute.c, outcome.c, evaluation_error.c
     same = (o.evaluation == at.evaluation) & (o.run == at.run) & (o.path == a.path)
     known = select(a.path, a.drv_path, o.outcome).select_from(attribute.outerjoin(outcome, same))
     erred = select(e.path, null().label("drv_path"), literal(_ERROR).label("outcome"))
-    return union_all(known.where(a.evaluation == at.evaluation), erred.where(e.evaluation == at.evaluation)).subquery(
-        name
-    )
+    return union_all(known.where(a.evaluation == at.evaluation), erred.where(e.evaluation == at.evaluation))
 
 
 def _differing(connection: Connection, before: Place, after: Place) -> tuple[Differing, int]:
     """Return what is not alike in both, and how much is."""
-    old, new = _side(before, "old"), _side(after, "new")
-    o, n = old.c, new.c
-    unlike = o.drv_path.is_distinct_from(n.drv_path) | o.outcome.is_distinct_from(n.outcome)
-    query = select(n.path, n.drv_path, n.outcome, o.path, o.drv_path, o.outcome)
-    here = query.select_from(new.outerjoin(old, o.path == n.path)).where(o.path.is_(None) | unlike)
-    gone = select(o.path, o.drv_path, o.outcome).select_from(old.outerjoin(new, o.path == n.path))
-    differing: Differing = {
-        path: (None if was is None else State(was_drv, was_so), State(drv_path, so))
-        for path, drv_path, so, was, was_drv, was_so in connection.execute(here)
-    }
-    alike = connection.execute(select(func.count()).select_from(new)).scalar_one() - len(differing)
-    for path, drv_path, so in connection.execute(gone.where(n.path.is_(None))):
-        differing[path] = (State(drv_path, so), None)
-    return differing, int(alike)
+    old = connection.execute(_side(before)).all()
+    new = connection.execute(_side(after)).all()
+    unlike = {row[0] for row in set(old).symmetric_difference(new)}
+    was = {path: State(drv_path, found) for path, drv_path, found in old if path in unlike}
+    now = {path: State(drv_path, found) for path, drv_path, found in new if path in unlike}
+    return {path: (was.get(path), now.get(path)) for path in unlike}, len(new) - len(now)
 
 
 def _rows(

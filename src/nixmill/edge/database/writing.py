@@ -7,7 +7,17 @@ from typing import Final, assert_never
 from sqlalchemy import Connection, Executable, Table, case, delete, func, insert, select, update
 
 from nixmill.core.change import ChangeState
-from nixmill.core.history import AttemptRow, AttributeRow, DifferenceRow, EvaluationRow, Row, RunEndRow, RunRow
+from nixmill.core.evaluation import Attribute, EvalError
+from nixmill.core.history import (
+    AttemptRow,
+    AttributeRow,
+    DifferenceRow,
+    EvaluationPartRow,
+    EvaluationRow,
+    Row,
+    RunEndRow,
+    RunRow,
+)
 from nixmill.doors import DoorError
 from nixmill.edge import process_identity
 from nixmill.edge.database import tables, tables_server
@@ -61,6 +71,8 @@ def record(connection: Connection, rows: Sequence[Row]) -> None:
                 outcomes.append(row)
             case EvaluationRow():
                 _evaluation(connection, row)
+            case EvaluationPartRow():
+                _part(connection, row)
             case RunEndRow():
                 ends.append(row)
             case DifferenceRow():
@@ -126,8 +138,9 @@ def _link(connection: Connection, evaluation: int, run: int) -> None:
 def _evaluation(connection: Connection, row: EvaluationRow) -> None:
     """Record a complete evaluation in place of what was known under its key."""
     number = _evaluation_id(connection, row.key)
-    for table in (tables.attribute, tables.evaluation_error):
-        connection.execute(delete(table).where(table.c.evaluation == number))
+    if not (row.in_parts and _has_parts(connection, number, row)):
+        _clear(connection, number)
+        _insert_records(connection, number, (0, row.attributes), (0, row.errors))
     table = tables.evaluation
     values = {
         "complete": True,
@@ -138,10 +151,45 @@ def _evaluation(connection: Connection, row: EvaluationRow) -> None:
     }
     connection.execute(update(table).where(table.c.id == number).values(values))
     _link(connection, number, row.run)
-    attributes = [attribute_values(number, position, each) for position, each in enumerate(row.attributes)]
-    _insert(connection, tables.attribute, attributes)
-    errors = [error_values(number, position, each) for position, each in enumerate(row.errors)]
-    _insert(connection, tables.evaluation_error, errors)
+
+
+def _part(connection: Connection, row: EvaluationPartRow) -> None:
+    """Record records of an evaluation that goes on; one that is complete stays as it is until the new one is."""
+    number = _evaluation_id(connection, row.key)
+    if connection.execute(select(tables.evaluation.c.complete).where(tables.evaluation.c.id == number)).scalar_one():
+        return
+    if row.start == 0 and row.errors_start == 0:
+        _clear(connection, number)
+    _link(connection, number, row.run)
+    _insert_records(connection, number, (row.start, row.attributes), (row.errors_start, row.errors))
+
+
+def _has_parts(connection: Connection, number: int, row: EvaluationRow) -> bool:
+    """Say whether exactly as many records are there as the evaluation has; those of a complete one are old."""
+    if connection.execute(select(tables.evaluation.c.complete).where(tables.evaluation.c.id == number)).scalar_one():
+        return False
+    counts = [
+        connection.execute(select(func.count()).where(table.c.evaluation == number)).scalar_one()
+        for table in (tables.attribute, tables.evaluation_error)
+    ]
+    return counts == [len(row.attributes), len(row.errors)]
+
+
+def _clear(connection: Connection, number: int) -> None:
+    for table in (tables.attribute, tables.evaluation_error):
+        connection.execute(delete(table).where(table.c.evaluation == number))
+
+
+def _insert_records(
+    connection: Connection,
+    number: int,
+    attributes: tuple[int, Sequence[Attribute]],
+    errors: tuple[int, Sequence[EvalError]],
+) -> None:
+    start, rows = attributes
+    _insert(connection, tables.attribute, [attribute_values(number, at, each) for at, each in enumerate(rows, start)])
+    start, bad = errors
+    _insert(connection, tables.evaluation_error, [error_values(number, at, each) for at, each in enumerate(bad, start)])
 
 
 def _insert(connection: Connection, table: Table, rows: Sequence[Values]) -> None:
