@@ -9,6 +9,7 @@ one, repositories are on the same disk. Absolute times belong to the machine and
 import argparse
 import asyncio
 import os
+import signal
 import sys
 from collections.abc import AsyncIterator, Callable
 from typing import Final
@@ -51,6 +52,9 @@ async def main() -> int:
     databases = [given.database] if given.database else DATABASES
     options = Options(quick=given.quick, large=given.large, databases=databases)
     names = list(PROMISES) if given.name == "all" else [given.name]
+    task = asyncio.current_task()
+    assert task is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)  # so that no server stays behind
     results = [await measured(name, options) for name in names]
     return 0 if all(results) else 1
 

@@ -114,6 +114,7 @@ def server_settings() -> str:
         "[matrix]": server.MatrixSettings,
         "[[oidc]]": server.OidcProvider,
         "[[hook]]": hook.Hook,
+        "[limits]": server.Limits,
         "[retention]": server.Retention,
     }
     own = {name.strip("[]").replace("hook", "hooks") for name in tables}

@@ -18,7 +18,7 @@ from nixmill.edge.database.database import open_database
 from nixmill.edge.database.place import place_of
 from nixmill.edge.durable import DbosDurable, durable_engine
 from tests.support.databases import place, postgres
-from tests.support.journey_world import MemoryDurable
+from tests.support.mortal import MemoryDurable
 
 __all__ = ["place", "postgres"]
 

@@ -1,8 +1,8 @@
-"""Badges, feeds and metrics over real HTTP: well formed whatever a repository is called, and only for who may see it."""
+"""Badges, feeds and metrics over real HTTP: well formed whatever is in them, and only for who may see it."""
 
 import re
 from collections.abc import AsyncIterator
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 import pytest
 
@@ -24,6 +24,11 @@ async def world() -> AsyncIterator[WebWorld]:
         yield made
 
 
+def parsed(text: str | bytes) -> ET.Element:
+    """Return what our own server wrote, as XML."""
+    return ET.fromstring(text)  # noqa: S314 - it has no entities
+
+
 async def ran(world: WebWorld, visibility: Visibility = Visibility.PUBLIC) -> tuple[World, Project]:
     """Make a project with a run that passed and one that failed, the newer."""
     pages = World(world.database)
@@ -42,21 +47,21 @@ async def test_a_badge_says_how_a_branch_stands_in_shape_word_and_colour(world: 
     assert answer.headers["content-type"] == "image/svg+xml"
     assert answer.headers["cache-control"] == "no-cache"
     assert answer.headers["cross-origin-resource-policy"] == "cross-origin"
-    drawn = ElementTree.fromstring(answer.text)
-    assert drawn.findtext(f"{SVG}title") == "nixmill: ✗ failed"
+    drawn = parsed(answer.text)
+    assert drawn.findtext(f"{SVG}title") == "nixmill: ✖ failed"
     await pages.whole(project)
     assert "passed" in (await browser.get("/p/mill/badge.svg?ref=main")).text
     one = await browser.get("/p/mill/badge.svg?attribute=checks.x86_64-linux.a")
     assert "passed" in one.text
 
 
-@pytest.mark.parametrize("query", ["ref=absent", "ref=%3Cscript%3E", "attribute=%22", "attribute=absent", "ref=../x"])
-async def test_a_badge_of_what_is_not_there_says_that_nothing_is_known(world: WebWorld, query: str) -> None:
+async def test_a_badge_of_what_is_not_there_says_that_nothing_is_known(world: WebWorld) -> None:
     await ran(world)
-    answer = await (await world.browser()).get(f"/p/mill/badge.svg?{query}")
-    assert answer.status_code == 200
-    assert "unknown" in answer.text
-    assert "<script" not in answer.text
+    browser = await world.browser()
+    for query in ("ref=absent", "ref=%3Cscript%3E", "attribute=%22", "attribute=absent", "ref=../x"):
+        answer = await browser.get(f"/p/mill/badge.svg?{query}")
+        assert (answer.status_code, "unknown" in answer.text) == (200, True), query
+        assert "<script" not in answer.text
 
 
 async def test_a_feed_is_atom_with_everything_that_atom_requires(world: WebWorld) -> None:
@@ -64,7 +69,7 @@ async def test_a_feed_is_atom_with_everything_that_atom_requires(world: WebWorld
     await ran(world)
     answer = await (await world.browser()).get("/p/mill/feed.atom?ref=main")
     assert answer.headers["content-type"] == "application/atom+xml"
-    feed = ElementTree.fromstring(answer.content)
+    feed = parsed(answer.content)
     assert feed.tag == f"{ATOM}feed"
     entries = feed.findall(f"{ATOM}entry")
     assert len(entries) == 2
@@ -89,12 +94,12 @@ async def test_hostile_subjects_authors_and_branches_stay_text(world: WebWorld) 
     browser = await world.browser()
     answer = await browser.get("/p/mill/feed.atom", params={"ref": ref.removeprefix("refs/heads/")})
     assert answer.status_code == 200
-    feed = ElementTree.fromstring(answer.content)
+    feed = parsed(answer.content)
     title = feed.findtext(f"{ATOM}entry/{ATOM}title") or ""
     assert "<script>alert(1)</script>" in title
     assert "\x1b" not in title
     assert [element.tag for element in feed.iter() if "script" in element.tag] == []
-    href = [link.get("href") or "" for link in feed.findall(f"{ATOM}link")][0]
+    href = next(link.get("href") or "" for link in feed.findall(f"{ATOM}link"))
     assert (await browser.get(href.removeprefix(world.url))).status_code == 200
 
 

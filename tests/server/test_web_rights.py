@@ -76,6 +76,7 @@ NEEDS: Final[dict[tuple[str, str], Need]] = {
     ("POST", "/p/{name}/settings"): Action.CHANGE_PROJECT,
     ("POST", "/p/{name}/start"): Action.START,
     ("GET", "/queue"): OPEN,
+    ("GET", "/runs"): OPEN,
     ("GET", "/r/{number}"): Action.SEE,
     ("POST", "/r/{number}/cancel"): Action.CANCEL,
     ("POST", "/r/{number}/retry"): Action.RETRY,

@@ -5,8 +5,8 @@ import json
 import sys
 from pathlib import Path
 
-from nixmill.edge.durable import DbosDurable, durable_engine
 from nixmill.edge.database.place import place_of
+from nixmill.edge.durable import DbosDurable, durable_engine
 
 
 async def main(where: Path | str, diary: Path, gate: Path) -> None:
@@ -22,7 +22,7 @@ async def main(where: Path | str, diary: Path, gate: Path) -> None:
 
     async def second() -> None:
         await note("two")
-        while not gate.exists():  # noqa: ASYNC110 - a file that another process makes
+        while not gate.exists():  # noqa: ASYNC110, ASYNC240 - a file that another process makes
             await asyncio.sleep(0.01)
 
     async def trip(_key: str) -> None:

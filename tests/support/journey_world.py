@@ -4,29 +4,32 @@ Databases are real ones of SQLite; store, builder, source and evaluator are fake
 through a door, and the doors of a life that has ended do nothing more: that is what `kill -9` does.
 """
 
-import asyncio
 import contextlib
-import contextvars
-import inspect
-import json
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
+import pytest
+
 from nixmill.config.server import ServerSettings
-from nixmill.core.change import Change, Origin
+from nixmill.core.change import Change, ChangeState, Origin
+from nixmill.core.history import RunRow
 from nixmill.core.message import ChannelKind, Rule, When
 from nixmill.core.project import Jobset, Project, Ref
+from nixmill.core.run_event import Verdict
 from nixmill.core.source import Tree, TreeRequest
-from nixmill.doors import BuildLimits, BuildObserver, DoorError
+from nixmill.doors import BuildLimits, BuildObserver, Clock, DoorError
 from nixmill.edge.database.changes import SqlChanges
-from nixmill.edge.database.database import Database
+from nixmill.edge.database.database import Database, open_database
 from nixmill.edge.database.failures import SqlFailures
 from nixmill.edge.database.history import SqlHistory
 from nixmill.edge.database.members import SqlMembers
 from nixmill.edge.database.outbox import SqlOutbox
 from nixmill.edge.database.past import SqlPast
+from nixmill.edge.database.place import place_of
 from nixmill.edge.database.projects import SqlProjects
 from nixmill.edge.database.refs import SqlRefs
 from nixmill.edge.database.story import SqlStory
@@ -36,157 +39,16 @@ from nixmill.engine.request import RunDoors
 from nixmill.engine.server_doors import ServerDoors
 from nixmill.engine.watch import Watch
 from nixmill.engine.works import Works
-from nixmill.nix.build_result import BuildResult
+from nixmill.nix.build_result import BuildResult, BuildStatus
 from nixmill.nix.store_path import StorePath
-from tests.fakes.store import FakeBuilder, FakeStore
+from tests.fakes.store import FakeBuilder, FakeStore, Script
+from tests.support.mortal import KilledError, Life, MemoryDurable, Mortal
 from tests.support.world import LoopClock, World
 
 T = TypeVar("T")
 CHANGE = "change"
-
-
-class KilledError(BaseException):
-    """The process is gone: nothing in it may catch this and go on."""
-
-
-class Life:
-    """One life of the process; `tick` is called at every place where it may end."""
-
-    def __init__(self, dies_at: int | None = None) -> None:
-        """End at the tick with this number; None: live on."""
-        self.dies_at = dies_at
-        self.ticks = 0
-        self.died = asyncio.Event()
-        self.last = ""
-
-    def tick(self, place: str) -> None:
-        """Count; raise where this life ends, or has ended."""
-        if self.died.is_set():
-            raise KilledError
-        self.ticks += 1
-        if self.ticks == self.dies_at:
-            self.last = place
-            self.died.set()
-            raise KilledError
-
-
-class Mortal:
-    """A door that works as long as its process lives: it may end before each call, and after its effect."""
-
-    def __init__(self, door: object, life: Life) -> None:
-        self._door = door
-        self._life = life
-
-    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - any method of any door
-        method = getattr(self._door, name)
-        if inspect.isasyncgenfunction(method):
-            return lambda *arguments: self._each(name, method(*arguments))
-        if not inspect.iscoroutinefunction(method):
-            return method
-
-        async def call(*arguments: object, **named: object) -> object:
-            self._life.tick(f"before {name}")
-            result = await method(*arguments, **named)
-            self._life.tick(f"after {name}")
-            return result
-
-        return call
-
-    async def _each(self, name: str, items: AsyncGenerator[T, None]) -> AsyncGenerator[T, None]:
-        async with contextlib.aclosing(items):
-            async for item in items:
-                self._life.tick(f"in {name}")
-                yield item
-
-
-@dataclass
-class _Workflow:
-    id: str
-    next: int = 0
-
-
-_current: contextvars.ContextVar[_Workflow] = contextvars.ContextVar("workflow")
-
-
-class MemoryDurable:
-    """The door `Durable` in memory; what is recorded outlives the process."""
-
-    def __init__(self, before: "MemoryDurable | None" = None, life: Life | None = None) -> None:
-        """Begin, or go on where another one was killed."""
-        self._life = life or Life()
-        self._results: dict[str, list[str]] = before._results if before else {}
-        self._open: dict[str, tuple[str, str]] = before._open if before else {}
-        self._ended: set[str] = before._ended if before else set()
-        self._bodies: dict[str, Callable[[str], Awaitable[None]]] = {}
-        self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._launched = False
-        self._crash = ""
-        self.crashed = self._life.died
-
-    def crash_at(self, name: str) -> None:
-        """Be killed after the work of a step, before it is recorded."""
-        self._crash = name
-
-    def restarted(self, life: Life | None = None) -> "MemoryDurable":
-        """Return what the next process finds."""
-        return MemoryDurable(self, life)
-
-    def define(self, name: str, body: Callable[[str], Awaitable[None]]) -> None:
-        """See `Durable`."""
-        self._bodies[name] = body
-
-    async def start(self, name: str, key: str) -> None:
-        """See `Durable`."""
-        id_ = f"{name}:{key}"
-        if id_ not in self._ended:
-            self._open.setdefault(id_, (name, key))
-            self._go_on()
-
-    async def step(self, name: str, work: Callable[[], Awaitable[T]]) -> T:
-        """See `Durable`."""
-        workflow = _current.get()
-        results = self._results.setdefault(workflow.id, [])
-        number, workflow.next = workflow.next, workflow.next + 1
-        if number < len(results):
-            return cast("T", json.loads(results[number]))
-        self._life.tick(f"before step {name}")
-        result = await work()
-        if name == self._crash:
-            self._life.dies_at = self._life.ticks + 1
-        self._life.tick(f"in step {name}")
-        results.append(json.dumps(result))
-        self._life.tick(f"after step {name}")
-        return result
-
-    async def launch(self) -> None:
-        """See `Durable`."""
-        self._launched = True
-        self._go_on()
-
-    async def close(self) -> None:
-        """See `Durable`."""
-        for task in self._tasks.values():
-            task.cancel()
-        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
-
-    async def idle(self) -> None:
-        """Return once every workflow has ended, or the process was killed."""
-        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
-
-    def _go_on(self) -> None:
-        for id_, (name, key) in self._open.items():
-            if self._launched and id_ not in self._tasks:
-                self._tasks[id_] = asyncio.create_task(self._run(id_, name, key))
-
-    async def _run(self, id_: str, name: str, key: str) -> None:
-        _current.set(_Workflow(id_))
-        try:
-            await self._bodies[name](key)
-        except Exception:  # noqa: BLE001 - it has ended all the same, as with the real one
-            self._life.tick("after a workflow that failed")
-        self._life.tick("after a workflow")
-        self._ended.add(id_)
-        self._open.pop(id_, None)
+MEMORY = next((place for place in ("/dev/shm",) if Path(place).is_dir()), None)  # noqa: S108 - we make a directory there
+"""Where files cost nothing."""
 
 
 class MemoryRemote:
@@ -286,11 +148,11 @@ class JourneyWorld:
         change = {"jobset": jobset, "ref": "refs/heads/main", "origin": Origin.PUSH, **fields}
         return (await self.changes.accept([Change(project=self.project.id, commit=commit, **change)]))[0]
 
-    def process(self, dies_at: int | None = None) -> Process:
-        """Start the next process."""
+    def process(self, dies_at: int | None = None, clock: Clock | None = None) -> Process:
+        """Start the next process, by this clock or the usual one."""
         life = Life(dies_at)
         durable = self.durable = self.durable.restarted(life)
-        doors = self._doors(life, durable)
+        doors = replace(self._doors(life, durable), clock=clock or self.clock)
         journey = Journey(doors, Works(), cores=2)
         durable.define(CHANGE, journey.travel)
         return Process(life, doors, durable, journey)
@@ -298,6 +160,11 @@ class JourneyWorld:
     def watch(self, process: Process) -> Watch:
         """Return a watch of that process."""
         return Watch(process.doors, process.journey.supersede)
+
+    async def looks_and_dies(self, tick: int) -> None:
+        """Look at the remote in a process that is killed there."""
+        with contextlib.suppress(KilledError):
+            await self.watch(self.process(dies_at=tick)).look(self.project)
 
     async def parcels(self) -> list[str]:
         """Return the keys of all messages that were put into the outbox."""
@@ -354,3 +221,66 @@ def away(sentence: str = "The remote does not answer.") -> DoorError:
     return DoorError(sentence, door="remote", action="fetch", retryable=True)
 
 
+def populate(made: JourneyWorld) -> str:
+    """Commit two good attributes, one of which needs the other, and one that fails; return the commit."""
+    world = made.world
+    low, bad = world.store.derivation("low"), world.store.derivation("bad")
+    high = world.store.derivation("high", [low])
+    world.builder.script(bad, Script(status=BuildStatus.PERMANENT_FAILURE, message="no"))
+    return world.commit([world.attribute("low", low), world.attribute("bad", bad)], [world.attribute("high", high)])
+
+
+@pytest.fixture(scope="session")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty database to copy."""
+    file = tmp_path_factory.mktemp("template") / "nixmill.sqlite"
+    place_of(file).prepare()
+    return file
+
+
+@contextlib.asynccontextmanager
+async def a_world(template: Path) -> AsyncIterator[JourneyWorld]:
+    """Give a world whose database is a copy of an empty one, in memory where that can be."""
+    with tempfile.TemporaryDirectory(prefix="nm-journey-", dir=MEMORY) as directory:
+        file = Path(directory) / "nixmill.sqlite"
+        shutil.copy(template, file)
+        async with open_database(file) as database:
+            made = JourneyWorld(database)
+            await made.prepare()
+            yield made
+
+
+async def run_row(made: JourneyWorld, number: int) -> RunRow:
+    """Return what is recorded of a run."""
+    found = await SqlHistory(made.database, made.clock.now).run(number)
+    assert found is not None
+    return found[0]
+
+
+async def ticks_of_a_whole_way(template: Path) -> int:
+    """Return about how many places there are at which a process may end on the way of a change."""
+    async with a_world(template) as made:
+        await made.accept(populate(made))
+        process = made.process()
+        await process.goes_on()
+        return process.life.ticks
+
+
+async def killed_at(template: Path, *ticks: int) -> None:
+    """Kill the process there, and the next ones too; then let the last one end what there is, and look at that."""
+    async with a_world(template) as made:
+        number = await made.accept(populate(made))
+        last = ""
+        for tick in ticks:
+            process = made.process(dies_at=tick)
+            await process.goes_on()
+            last = f"killed at {tick}, {process.life.last}"
+        await made.process().goes_on()
+        row = await run_row(made, number)
+        assert row.verdict is Verdict.BUILD_FAILED, (last, row.sentence)
+        change = await made.changes.change(number)
+        assert change is not None
+        assert change.state is ChangeState.DONE, last
+        assert len(await made.parcels()) == 1, (last, "a message is put once")
+        assert made.builder.repeated == [], (last, "what was built is not built again")
+        assert len(made.world.evaluator.asked) <= 1 + len(ticks), (last, "only the one under way is done again")

@@ -4,8 +4,7 @@ from typing import Any
 
 import pytest
 
-from nixmill.core.attempt import Circumstances, Ending, RetryPolicy, Trouble, classify, exit_status, known_failure
-from nixmill.core.history import PastBuild
+from nixmill.core.attempt import Circumstances, Ending, RetryPolicy, Trouble, classify, exit_status
 from nixmill.core.outcome import Outcome
 from nixmill.nix.build_result import BuildResult, BuildStatus, Detail, detail_of
 from nixmill.nix.store_path import StorePath
@@ -139,33 +138,6 @@ def test_trouble_that_cannot_pass_is_not_tried_again() -> None:
     ending = classify(Trouble(message="no permission", retryable=False), Circumstances())
     assert ending.outcome is Outcome.INFRASTRUCTURE
     assert RetryPolicy().delay_s(ending, 1) is None
-
-
-def past(failed_in_run: int | None = 12) -> PastBuild:
-    return PastBuild(
-        drv_path=DRV,
-        last_outcome=Outcome.BUILD_FAILED,
-        last_run=12,
-        last_attempt=3,
-        last_at=1000.0,
-        failed_in_run=failed_in_run,
-    )
-
-
-def test_a_failure_is_remembered_with_the_run_it_happened_in() -> None:
-    assert known_failure(past(), now=2000.0) == 12
-
-
-@pytest.mark.parametrize(
-    "forgotten", [{"outputs_valid": True}, {"merge_queue": True}, {"cleared": True}, {"max_age_s": 9}]
-)
-def test_a_remembered_failure_gives_way(forgotten: dict[str, Any]) -> None:
-    assert known_failure(past(), now=2000.0, **forgotten) is None
-
-
-def test_nothing_is_remembered_of_what_never_failed() -> None:
-    assert known_failure(None, now=0.0) is None
-    assert known_failure(past(failed_in_run=None), now=2000.0) is None
 
 
 @pytest.mark.parametrize(

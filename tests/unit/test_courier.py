@@ -2,7 +2,7 @@
 
 import asyncio
 import heapq
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from itertools import count, pairwise
 
@@ -364,6 +364,9 @@ class FakeRunner:
 
     async def delete_logs(self, runs: Sequence[str]) -> None:
         pass
+
+    async def keep_only(self, known: Callable[[Sequence[str]], Awaitable[Collection[str]]]) -> None:
+        """Nothing is kept anyway."""
 
     async def clean_up(self) -> None:
         self.cleaned += 1

@@ -10,9 +10,9 @@ import pytest
 from tests.support.house import Module, functions, imported, modules, parse
 
 _PURE_NAMES: Final = """
-    __future__ abc base64 binascii bisect collections contextlib copy dataclasses datetime difflib enum fnmatch functools
-    hashlib heapq html itertools json math msgspec nixmill operator posixpath re shlex statistics string struct
-    textwrap types typing unicodedata zlib
+    __future__ abc base64 binascii bisect collections contextlib copy dataclasses datetime difflib enum fnmatch
+    functools hashlib heapq html itertools json math msgspec nixmill operator posixpath re shlex statistics string
+    struct textwrap types typing unicodedata zlib
 """
 PURE_MODULES: Final = frozenset(_PURE_NAMES.split())
 PURE_PARTS: Final = ("urllib.parse.", "xml.")

@@ -13,12 +13,21 @@ from tests.support.house import ROOT, modules
 
 MOST_DOOR_METHODS: Final = 6
 _LINK: Final = re.compile(r"\]\(([^)#]+?)(?:#[^)]*)?\)")
+_HEADING_LINK: Final = re.compile(r"\]\(([^)#]*)#([^)]+)\)")
 _ELSEWHERE: Final = re.compile(r"[a-z]+:")
 # Written so that this file does not hold the words itself.
 FORBIDDEN: Final = re.compile(
     r"[p]ypi[.]o|[p]ythonhosted|[d]eb[.]debian|[n]pmjs[.]|[r]egistry[.]npm|/[w]ork/|/[f]arm/|/tmp/[b]ash_jobs"
 )
 GENERATED: Final = {"requirements.lock", "requirements-dev.lock"}
+READ: Final = (
+    *DOCUMENTS,
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "CHANGELOG.md",
+    ROOT / "examples/sample/README.md",
+    *sorted((ROOT / "docs/decisions").glob("*.md")),
+)
+"""What people read: with the documents that `make docs` looks at, all others."""
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)
@@ -33,10 +42,26 @@ def test_every_part_of_the_reference_stands_in_a_document(part: str) -> None:
     assert any(f"<!-- begin: {part} -->" in document.read_text() for document in DOCUMENTS)
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)
+@pytest.mark.parametrize("document", READ, ids=lambda document: document.name)
 def test_every_link_to_a_file_leads_somewhere(document: Path) -> None:
     links = [link for link in _LINK.findall(document.read_text()) if not _ELSEWHERE.match(link)]
     assert [link for link in links if not (document.parent / link).exists()] == []
+
+
+@pytest.mark.parametrize("document", READ, ids=lambda document: document.name)
+def test_every_link_to_a_heading_leads_to_one(document: Path) -> None:
+    links = [(name, heading) for name, heading in _HEADING_LINK.findall(document.read_text()) if ":" not in name]
+    assert [
+        f"{name}#{heading}"
+        for name, heading in links
+        if heading not in _headings(document.parent / name if name else document)
+    ] == []
+
+
+def _headings(document: Path) -> set[str]:
+    """Return the names that forges give to headings: small letters, hyphens for spaces, no punctuation."""
+    titles = re.findall(r"^#+ (.*)$", document.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
 def test_every_layer_and_every_step_of_a_run_is_on_the_tour() -> None:
@@ -45,13 +70,30 @@ def test_every_layer_and_every_step_of_a_run_is_on_the_tour() -> None:
     assert [part for part in parts if f"src/nixmill/{part}" not in tour] == []
 
 
+def test_every_function_on_the_tour_exists() -> None:
+    tour = (ROOT / "docs/tour.md").read_text()
+    named = set(re.findall(r"`([A-Z][A-Za-z]+\.[a-z_]+|[a-z]*_[a-z_]+)`", tour))
+    assert "Journey.travel" in named
+    assert named - _functions() == set()
+
+
+def _functions() -> set[str]:
+    """Return functions and methods by name, and methods by class and name."""
+    found: set[str] = set()
+    for outer in (node for module in modules() for node in module.tree.body):
+        for node in (outer, *(outer.body if isinstance(outer, ast.ClassDef) else ())):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                found |= {node.name, f"{getattr(outer, 'name', '')}.{node.name}"}
+    return found
+
+
 def test_every_word_of_semantics_is_in_the_glossary() -> None:
     glossary = (ROOT / "docs/glossary.md").read_text()
     words = "change project jobset tree evaluation attribute derivation output build attempt plan lease base outcome"
     assert [word for word in words.split() if f"**{word}**" not in glossary] == []
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)
+@pytest.mark.parametrize("document", READ, ids=lambda document: document.name)
 def test_every_make_target_that_is_named_exists(document: Path) -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     assert set(re.findall(r"`make ([a-z-]+)`", document.read_text())) <= targets

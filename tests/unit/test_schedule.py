@@ -204,7 +204,7 @@ def test_reasons_name_busy_machines_and_about_how_long() -> None:
         world.build(name, about=100)
     world.build("e", about=1)
     world.start_all(0.0)
-    assert world.why("e", 60.0) == "all 4 places of local are busy; about 40 s"
+    assert world.why("e", 60.0) == "all 4 places of this machine are busy; about 40 s"
 
 
 def test_reasons_name_the_build_that_holds_the_only_place() -> None:
@@ -260,7 +260,7 @@ def test_the_first_reasons_are_of_what_is_ready_then_of_what_waits_for_running_b
     world.build("c")
     world.start_all()
     assert reasons(world.scheduler, 0.0) == (
-        ("c", "local is busy with a; about 2 min"),
+        ("c", "this machine is busy with a; about 2 min"),
         ("b", "waits for a (running 0 s)"),
     )
     assert len(reasons(world.scheduler, 0.0, limit=1)) == 1

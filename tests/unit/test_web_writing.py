@@ -99,7 +99,7 @@ def test_a_very_long_name_keeps_its_ends_and_is_whole_in_its_tooltip() -> None:
 
 def test_the_part_of_a_name_that_repeats_is_dimmed() -> None:
     assert writing.attr(pkg("foo"), "/x") == (
-        '<a href="/x"><bdi class="n"><span class="dim">packages.x86_64-linux.</span>foo</bdi></a>'
+        '<a href="/x"><bdi class="n"><span class="dim">packages.x86_64-linux.</span><wbr>foo</bdi></a>'
     )
     assert "(root)" in writing.attr(())
 

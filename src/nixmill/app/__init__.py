@@ -42,6 +42,13 @@ if TYPE_CHECKING:
     from nixmill.engine.books import Books
 
 
+_FOR_NIX = frozenset(
+    {"PATH", "HOME", "USER", "LOGNAME", "LANG", "LOCALE_ARCHIVE", "TMPDIR", "SSL_CERT_FILE", "SSL_CERT_DIR"}
+)
+_FOR_NIX_PREFIXES = ("NIX_", "XDG_", "LC_", "GIT_", "CURL_CA_")
+"""Variables that what the server starts for strangers gets; of `GIT_…` only those that `git_environment` keeps."""
+
+
 class Place(TypedDict):
     """The doors of a run that depend on the stores and the evaluator chosen for it."""
 
@@ -95,10 +102,12 @@ class App:
         source: Source,
         failures: Failures,
         notice: Callable[[str], None],
+        *,
+        hidden: tuple[Path, ...],
     ) -> AsyncIterator[RunDoors]:
-        """Open what a run of the server needs beside what the server has open all the time."""
+        """Open what a run of the server needs beside what the server has open; evaluation cannot read `hidden`."""
         async with contextlib.AsyncExitStack() as stack:
-            place = await self._open_place(choice, notice, stack)
+            place = await self._open_place(choice, notice, stack, hidden)
             yield RunDoors(
                 clock=SystemClock(),
                 source=source,
@@ -115,7 +124,11 @@ class App:
         return (_this_machine(nix, choice), *_other_machines(nix, choice))
 
     async def _open_place(
-        self, choice: StoreChoice, notice: Callable[[str], None], stack: contextlib.AsyncExitStack
+        self,
+        choice: StoreChoice,
+        notice: Callable[[str], None],
+        stack: contextlib.AsyncExitStack,
+        hidden: tuple[Path, ...] = (),
     ) -> "Place":
         """Open the store, the builders and the evaluator of a run."""
         nix = await self.installation()
@@ -130,7 +143,7 @@ class App:
             stack.push_async_callback(remote.aclose)
             builders[machine.address] = remote
         return Place(
-            evaluator=self._evaluator(choice, nix),
+            evaluator=self._evaluator(choice, nix, hidden),
             store=store,
             machines=machines,
             builders=builders,
@@ -167,6 +180,7 @@ class App:
 
     def serve(self, settings: ServerSettings, ready: Callable[[], None]) -> int:
         """Be the server until a signal ends it; call `ready` once it answers."""
+        self._environ = {name: value for name, value in self._environ.items() if _is_for_nix(name)}
         from nixmill.app.server import serve  # noqa: PLC0415 - the web and its libraries cost a second
 
         return serve(self, settings, ready)
@@ -207,8 +221,8 @@ class App:
             return choice.store
         return remote if remote == "daemon" or remote.startswith(("unix://", "ssh")) else "stdio"
 
-    def _evaluator(self, choice: StoreChoice, nix: NixInstallation) -> Evaluator:
-        return choose(self._environ, choice.evaluator, nix.program)
+    def _evaluator(self, choice: StoreChoice, nix: NixInstallation, hidden: tuple[Path, ...]) -> Evaluator:
+        return choose(self._environ, choice.evaluator, nix.program, hidden=hidden)
 
     async def _daemon_settings(self, nix: NixInstallation, notice: Callable[[str], None]) -> DaemonSettings:
         """Return what daemons are told: of the configured caches only those that answer."""
@@ -219,6 +233,11 @@ class App:
         return DaemonSettings.from_environment(
             self._environ, hook_script=install_hook(self._state), substituters=found.reachable
         )
+
+
+def _is_for_nix(name: str) -> bool:
+    """Say whether Nix gets a variable of the server: a build may ask for any that it has (`impureEnvVars`)."""
+    return name in _FOR_NIX or name.startswith(_FOR_NIX_PREFIXES) or name.lower().endswith("_proxy")
 
 
 def _check_access(nix: NixInstallation, address: str) -> None:

@@ -21,6 +21,8 @@ from fastapi import FastAPI
 from sqlalchemy import Connection
 
 from nixmill import __version__
+from nixmill.app import process
+from nixmill.app.connection import ImpatientProtocol
 from nixmill.app.logging import set_up_logging
 from nixmill.cli.wiring import StoreChoice
 from nixmill.config import projects_file
@@ -28,7 +30,7 @@ from nixmill.config.server import Retention, ServerSettings
 from nixmill.core.errors import InputError
 from nixmill.core.message import ChannelKind
 from nixmill.core.project import SCHEMES, SECURE_SCHEMES
-from nixmill.doors.server import Courier
+from nixmill.doors.server import Courier, HookRunner
 from nixmill.edge.database.accounts import SqlAccounts
 from nixmill.edge.database.changes import SqlChanges
 from nixmill.edge.database.database import Database, open_database
@@ -47,8 +49,9 @@ from nixmill.edge.database.place import place_of
 from nixmill.edge.database.projects import SqlProjects
 from nixmill.edge.database.refs import SqlRefs
 from nixmill.edge.database.story import SqlStory
-from nixmill.edge.database.upkeep import DAY_S, Ages, forget_logs, tidy
+from nixmill.edge.database.upkeep import DAY_S, Ages, forget_logs, known_hook_runs, tidy
 from nixmill.edge.durable import DbosDurable, durable_engine
+from nixmill.edge.evaluator import confine
 from nixmill.edge.git_remote import GitRemote
 from nixmill.edge.hook_runner import CommandHookRunner
 from nixmill.edge.log_files import LogFiles
@@ -63,6 +66,7 @@ from nixmill.edge.system_clock import SystemClock
 from nixmill.engine.books import Books
 from nixmill.engine.declaring import apply
 from nixmill.engine.live import Live
+from nixmill.engine.project_checks import check_jobsets, check_project
 from nixmill.engine.server import CHANGE, Server
 from nixmill.engine.server_doors import ServerDoors
 from nixmill.web.app import make_app
@@ -84,6 +88,7 @@ log = structlog.get_logger("nixmill")
 def serve(app: "App", settings: ServerSettings, ready: Callable[[], None]) -> int:
     """Be the server until a signal ends it; call `ready` once it answers."""
     set_up_logging()
+    process.prepare()
     make_directory(settings.state)
     with _only_server(settings.state):
         asyncio.run(_serve(app, settings, ready))
@@ -156,13 +161,15 @@ async def _open_doors(app: "App", settings: ServerSettings, stack: contextlib.As
         couriers=_couriers(settings),
         durable=durable,
         live=live,
-        open_run=functools.partial(app.open_server_run, choice, history, logs, remote.source, failures),
+        open_run=functools.partial(
+            app.open_server_run, choice, history, logs, remote.source, failures, hidden=_hidden(settings)
+        ),
         machines=await app.machines(choice),
         disk=_disk,
         store_dir=Path(app.place()),
         webhook_key=_key(settings.state / "webhook.key"),
         sweep=functools.partial(sweep, database, delete_logs=logs.delete, delete_hook_logs=hooks.delete_logs),
-        tidy=functools.partial(_tidy, database, settings.retention, logs),
+        tidy=functools.partial(_tidy, database, settings.retention, logs, hooks),
     )
 
 
@@ -191,16 +198,25 @@ async def _open_site(doors: ServerDoors, server: Server, stack: contextlib.Async
     )
 
 
+def _hidden(settings: ServerSettings) -> tuple[Path, ...]:
+    """Return what no evaluation may read: everybody's repositories and logs, the database, keys, secrets."""
+    if not confine.is_possible():
+        log.warning("evaluations can read the server's files: this kernel has no Landlock; see docs/security.md")
+    provided = os.environ.get("CREDENTIALS_DIRECTORY")
+    return (settings.state, *settings.credentials.values(), *([Path(provided)] if provided else []))
+
+
 def _start_work(durable: DbosDurable, connection: Connection, numbers: Sequence[int]) -> None:
     for number in numbers:
         durable.enqueue(connection, CHANGE, str(number))
 
 
-async def _tidy(database: Database, retention: Retention, logs: LogFiles) -> None:
+async def _tidy(database: Database, retention: Retention, logs: LogFiles, hooks: HookRunner) -> None:
     now = time.time()
     await tidy(database, Ages(audit=retention.audit_days), now)
     if retention.log_days:
         await forget_logs(database, now - retention.log_days * DAY_S, logs.delete)
+    await hooks.keep_only(functools.partial(known_hook_runs, database))
 
 
 async def _declare(doors: ServerDoors) -> None:
@@ -209,6 +225,9 @@ async def _declare(doors: ServerDoors) -> None:
     if file is None:
         return
     declared = projects_file.parse(file.read_text(encoding="utf-8"), str(file))
+    for one in declared.projects:
+        check_project(doors.settings, one.project)
+        check_jobsets(one.jobsets)
     books = Books(projects=doors.projects, accounts=doors.accounts, members=doors.members, outbox=doors.outbox)
     for sentence in await apply(books, declared, now=doors.clock.now(), read_only=True):
         log.info(sentence, file=str(file))
@@ -237,6 +256,7 @@ def _web_config(settings: ServerSettings, web: FastAPI) -> uvicorn.Config:
         host=host.strip("[]"),
         port=0 if unix else int(port),
         uds=unix,
+        http=ImpatientProtocol,
         lifespan="off",
         log_config=None,
         access_log=False,

@@ -16,6 +16,7 @@ from nixmill.cli.user import audit, confirm
 from nixmill.cli.watch import project_path
 from nixmill.cli.wiring import Wiring
 from nixmill.config.projects_file import Declared, DeclaredProject, parse, render
+from nixmill.config.server import ServerSettings
 from nixmill.core.account import Member
 from nixmill.core.errors import InputError
 from nixmill.core.message import Rule
@@ -23,6 +24,7 @@ from nixmill.core.project import SCHEMES, Jobset, Project, check_name, check_url
 from nixmill.core.view.pages import HomePage, ProjectPage
 from nixmill.engine.books import Books
 from nixmill.engine.declaring import apply, gathered
+from nixmill.engine.project_checks import check_jobsets, check_project
 
 _OF_THE_DATABASE: Final = ("id", "project", "created_at", "declared")
 
@@ -58,9 +60,10 @@ class Register(Protocol):
 class DatabaseRegister:
     """The database of the settings. Implements `Register`."""
 
-    def __init__(self, books: Books) -> None:
-        """Work on open books."""
+    def __init__(self, books: Books, settings: ServerSettings) -> None:
+        """Work on open books; what a project may be is up to the settings."""
         self._books = books
+        self._settings = settings
 
     async def gathered(self, names: Sequence[str]) -> Declared:
         """See `Register`."""
@@ -68,6 +71,9 @@ class DatabaseRegister:
 
     async def apply(self, declared: Declared, *, dry_run: bool) -> list[str]:
         """See `Register`."""
+        for one in declared.projects:
+            check_project(self._settings, one.project)
+            check_jobsets(one.jobsets)
         said = await apply(self._books, declared, now=time.time(), dry_run=dry_run)
         if said and not dry_run:
             await audit(self._books, "projects applied", "a file", "; ".join(said)[:2000])
@@ -164,8 +170,9 @@ async def open_register(
         async with connect(server, token_file) as client:
             yield ServerRegister(client)
         return
-    async with wiring.open_server_books(read_settings(config)) as books:
-        yield DatabaseRegister(books)
+    settings = read_settings(config)
+    async with wiring.open_server_books(settings) as books:
+        yield DatabaseRegister(books, settings)
 
 
 async def add(register: Register, project: Project, branches: tuple[str, ...]) -> None:

@@ -101,7 +101,7 @@ class _Watched:
                 page = await self._listen(page)
         finally:
             ticking.cancel()
-        self._end(page)
+        self._end(await self._client.page(self._path, EvaluationPage))
         return page
 
     async def _listen(self, page: EvaluationPage) -> EvaluationPage:

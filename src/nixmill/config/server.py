@@ -73,6 +73,25 @@ class Retention(msgspec.Struct, frozen=True, kw_only=True):
     """Of the audit log."""
 
 
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """What bounds work on a server: where a repository says nothing, and the most that one may ask for. 0: none."""
+
+    build_s: int = 36_000
+    """Seconds of one build."""
+    silence_s: int = 7_200
+    """Seconds one build may be silent."""
+    log_mib: int = 256
+    """Size of one build's log."""
+    output_mib: int = 0
+    """Size of one build's outputs together."""
+    evaluation_s: int = 7_200
+    """Seconds of one evaluation."""
+    evaluation_mib: int = 8_192
+    """Resident memory of one evaluator."""
+    retries: int = 5
+    """Further tries after our own trouble."""
+
+
 class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that `nixmill serve` is told."""
 
@@ -118,6 +137,9 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Failed sign-ins of one account or address in 15 minutes, after which it has to wait."""
     projects_file: Path | None = None
     """Projects declared in a file (`nixmill projects export` writes one)."""
+    limits: Limits = Limits()
     retention: Retention = Retention()
     body_bytes: int = 1024 * 1024
     """Largest body of a request."""
+    webhook_bytes: int = 25 * 1024 * 1024
+    """Largest body of a webhook: forges send whole lists of files."""

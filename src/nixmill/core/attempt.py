@@ -10,7 +10,6 @@ from typing import Final
 
 import msgspec
 
-from nixmill.core.history import PastBuild
 from nixmill.core.outcome import MEANING, Outcome
 from nixmill.nix.build_result import BuildResult, BuildStatus, Detail, is_wrong_machine
 
@@ -91,24 +90,6 @@ def exit_status(message: str) -> int | None:
     if found := _EXIT.search(message):
         return int(found[1])
     return None
-
-
-def known_failure(
-    past: PastBuild | None,
-    *,
-    now: float,
-    outputs_valid: bool = False,
-    merge_queue: bool = False,
-    cleared: bool = False,
-    max_age_s: float = MEMORY_MAX_AGE_S,
-) -> int | None:
-    """Return the run whose failure of this derivation is still believed; None where it is to be built.
-
-    It never wins against a valid output, is ignored for merge queues and when cleared by hand, and it expires.
-    """
-    if past is None or outputs_valid or merge_queue or cleared or now - past.last_at > max_age_s:
-        return None
-    return past.failed_in_run
 
 
 _DETAILED: Final = {

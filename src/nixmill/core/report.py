@@ -91,8 +91,9 @@ class Stop(msgspec.Struct, frozen=True, kw_only=True):
 class ReportBuilder:
     """Takes every event of one run; `report` may be asked for at any time."""
 
-    def __init__(self) -> None:
-        """Begin with a run of which nothing is known."""
+    def __init__(self, *, typed: bool = True) -> None:
+        """Begin with a run of which nothing is known; `typed`: its sentence says what to type next."""
+        self._typed = typed
         self._started: RunStarted | None = None
         self._compared: BaseCompared | None = None
         self._evaluated: EvaluationEnded | None = None
@@ -205,6 +206,7 @@ class ReportBuilder:
             attributes=attributes,
             errors=errors,
             stopped=stop.because if stop else "",
+            typed=self._typed,
         )
         return verdict, sentence(facts), seconds
 

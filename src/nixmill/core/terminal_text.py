@@ -37,6 +37,10 @@ _CONTROLS: Final = re.compile(
 )
 _LINE_ENDS: Final = re.compile(r"[\n\x85\u2028\u2029]")
 _SURROGATES: Final = re.compile(r"[\ud800-\udfff]")
+_FAILED_BUILD: Final = re.compile(
+    r"\A(?:builder (?:for '[^']*' )?failed with (?=exit code)|building of '[^']*' (?:from \.drv file )?)"
+)
+_DERIVATION: Final = re.compile(r"/nix/store/[0-9a-z]{32}-([0-9A-Za-z+._?=-]{1,211})\.drv(?:[!^](?:\*|[\w,]+))?")
 
 
 def sanitise(text: str, *, colour: bool = True, limit: int = LINE_LIMIT, show_controls: bool = False) -> str:
@@ -55,6 +59,11 @@ def sanitise(text: str, *, colour: bool = True, limit: int = LINE_LIMIT, show_co
     if "\t" in text:
         text = _expand_tabs(text)
     return _closed(_capped(text, limit))
+
+
+def brief(text: str) -> str:
+    """Return what Nix says of a failed build without what push the reason out of sight: paths, and the name again."""
+    return _FAILED_BUILD.sub("", _DERIVATION.sub(r"\1", text))
 
 
 def sanitise_lines(text: str, *, colour: bool = True, limit: int = LINE_LIMIT) -> list[str]:

@@ -45,6 +45,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     errors: Sequence[ErrorReport]
     stopped: str = ""
     """Why the run as a whole could not go on, in a sentence; empty where it could."""
+    typed: bool = True
+    """Whether the next step is a command; not on a server, whose pages and messages lead on by themselves."""
 
 
 def sentence(facts: Facts) -> str:
@@ -118,6 +120,8 @@ def _also(facts: Facts) -> str:
 
 def _step(facts: Facts) -> str:
     """Say what to type next."""
+    if not facts.typed:
+        return ""
     for cause in facts.causes:
         if cause.attempt is not None and cause.attempt.log:
             return f"; see `nixmill log {cause.attempt.attempt}`"
@@ -137,7 +141,8 @@ def _evaluation(facts: Facts, after: str) -> str:
         what = f"{len(facts.errors):,} attributes did not evaluate ({names})"
     bad = len(_not_good(facts))
     others = f"; of {counted(facts.counts.attributes, 'other')} {bad:,} failed" if bad else ""
-    return f"Evaluation failed {after}: {what}{others}; mend it and run again."
+    step = "; mend it and run again" if facts.typed else ""
+    return f"Evaluation failed {after}: {what}{others}{step}."
 
 
 def _trouble(facts: Facts, after: str) -> str:
@@ -148,9 +153,10 @@ def _trouble(facts: Facts, after: str) -> str:
         what = f"{first.name} {_CAUSE[first.outcome]}{f' ({_clause(why)})' if why else ''}{_depend(first)}"
         if len(facts.causes) > 1:
             what += f", and {counted(len(facts.causes) - 1, 'other derivation')} likewise"
+    step = ", see `nixmill doctor`, then run again" if facts.typed else ""
     return (
         f"Our trouble {after}: {what or 'the run could not go on'}; "
-        "nothing is known to be wrong with the project, see `nixmill doctor`, then run again."
+        f"nothing is known to be wrong with the project{step}."
     )
 
 
@@ -159,10 +165,8 @@ def _cancelled(facts: Facts, after: str) -> str:
     done = counts.attributes - counts.unfinished - counts.by_status.get(Status.CANCELLED, 0)
     bad = len([one for one in _not_good(facts) if one.outcome is not Outcome.CANCELLED])
     failed = f", {bad:,} of them failed" if bad else ""
-    return (
-        f"Cancelled {after}: {done:,} of {counted(counts.attributes, 'attribute')} had ended{failed}; "
-        "run again to go on where it stopped."
-    )
+    step = "; run again to go on where it stopped" if facts.typed else ""
+    return f"Cancelled {after}: {done:,} of {counted(counts.attributes, 'attribute')} had ended{failed}{step}."
 
 
 def _not_good(facts: Facts) -> list[AttributeReport]:

@@ -125,6 +125,11 @@ def _busy(hosts: Sequence[Host], now: float) -> str:
     left = [max(0.0, node.about_s - (now - node.started_at)) for node in running if node.about_s is not None]
     until = f"; {about(min(left))}" if left else ""
     if len(running) == 1 == places:
-        return f"{hosts[0].machine.name} is busy with {running[0].name}{until}"
-    where = hosts[0].machine.name if len(hosts) == 1 else f"{len(hosts)} machines"
+        return f"{_called(hosts[0])} is busy with {running[0].name}{until}"
+    where = _called(hosts[0]) if len(hosts) == 1 else f"{len(hosts)} machines"
     return f"all {places} places of {where} are busy{until}"
+
+
+def _called(host: Host) -> str:
+    """Return a machine's name as people read it."""
+    return "this machine" if host.machine.name == "local" else host.machine.name

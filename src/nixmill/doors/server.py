@@ -267,6 +267,9 @@ class HookRunner(Protocol):
     async def delete_logs(self, runs: Sequence[str]) -> None:
         """Delete logs; those that are not there are none the worse for it."""
 
+    async def keep_only(self, known: Callable[[Sequence[str]], Awaitable[Collection[str]]]) -> None:
+        """Delete the logs of runs that `known`, asked for some at a time, does not return."""
+
     async def clean_up(self) -> None:
         """Kill what a killed server left running and delete its scratch files; before the first run."""
 
@@ -285,6 +288,9 @@ class Durable(Protocol):
 
         The result must be JSON: None, numbers, texts.
         """
+
+    async def forget(self, before: float) -> None:
+        """Delete what is kept of workflows that ended before a time."""
 
     async def launch(self) -> None:
         """Begin: workflows that a crash broke off go on."""

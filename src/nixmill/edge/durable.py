@@ -12,6 +12,7 @@ import functools
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from typing import Any, Final, TypeVar
 
 from dbos import DBOS, DBOSClient, DBOSPortableJSONSerializer, SetWorkflowID
@@ -24,6 +25,8 @@ from nixmill.edge.database.place import Place, PostgresServer, SqliteFile
 T = TypeVar("T")
 
 POLL_S: Final = 0.2
+FORGOTTEN: Final = 500
+"""Workflows that are deleted together."""
 APPLICATION: Final = "nixmill"
 VERSION: Final = "1"
 """Changed only when workflows of an older release cannot go on; see `docs/operations.md`, upgrades."""
@@ -102,6 +105,14 @@ class DbosDurable:
             return await work()
 
         return await DBOS.run_step_async({"name": name}, body)
+
+    async def forget(self, before: float) -> None:
+        """See `Durable`."""
+        completed = datetime.fromtimestamp(before, tz=UTC).isoformat()
+        while old := await DBOS.list_workflows_async(
+            completed_before=completed, limit=FORGOTTEN, load_input=False, load_output=False
+        ):
+            await DBOS.delete_workflows_async([workflow.workflow_id for workflow in old])
 
     async def launch(self) -> None:
         """See `Durable`. Blocks the loop for as long as the tables are looked at: it is called before anything runs."""

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import os
 import shutil
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
 from pathlib import Path
 from typing import Final, TypeVar
 from uuid import UUID
@@ -104,6 +104,13 @@ class CommandHookRunner:
         """See `HookRunner`."""
         paths = [self._path(run) for run in runs]
         await asyncio.to_thread(_delete, paths)
+
+    async def keep_only(self, known: Callable[[Sequence[str]], Awaitable[Collection[str]]]) -> None:
+        """See `HookRunner`."""
+        for directory in await asyncio.to_thread(lambda: sorted(self._logs.glob("[0-9a-f][0-9a-f]"))):
+            names = [path.stem for path in await asyncio.to_thread(lambda: list(directory.glob("*.log")))]  # noqa: B023 - awaited at once
+            kept = set(await known(names)) if names else set()
+            await self.delete_logs([name for name in names if name not in kept])
 
     async def clean_up(self) -> None:
         """See `HookRunner`."""

@@ -201,7 +201,7 @@ class Farm:
             tail=attempted.tail,
             log=row.log,
             retry_in_s=delay,
-            failed_before=past.failed_in_run if past and not good else None,
+            failed_before=past.failed_in_run if past and not good and not self._request.remember else None,
             kept_directory=attempted.kept_directory,
         )
 

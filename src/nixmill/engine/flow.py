@@ -71,7 +71,7 @@ class Flow:
         self._request = request
         self._doors = doors
         self._told = tell
-        self._report = ReportBuilder()
+        self._report = ReportBuilder(typed=request.typed)
         self._began = doors.clock.monotonic()
         self._recorder = Recorder(doors.history, self._notice, insist=request.insist)
         self._works = works or Works()
@@ -236,8 +236,8 @@ class Flow:
         if wanted and await self._doors.store.hold(wanted) != wanted:
             return False
         if row.run != self.number:
-            again = "its records are used again (not: --evaluate-again)"
-            self._notice(f"This tree was evaluated in run {row.run}; {again}.")
+            again = " (not: --evaluate-again)" if self._request.typed else ""
+            self._notice(f"This tree was evaluated in run {row.run}; its records are used again{again}.")
         await self._inherit(row)
         records: tuple[EvalRecord, ...] = (*row.attributes, *row.errors)
         for start in range(0, len(records), KNOWN_GROUP):

@@ -14,7 +14,7 @@ import msgspec
 import structlog
 
 from nixmill.config import ProjectConfig
-from nixmill.core.change import Change, ChangeState, Progress
+from nixmill.core.change import Change, ChangeState, Origin, Progress
 from nixmill.core.errors import InputError
 from nixmill.core.history import AttemptRow
 from nixmill.core.project import Project
@@ -51,6 +51,8 @@ class Journey:
         works.ended_alone = self._ended_alone
         self.flows: dict[int, Flow] = {}
         """Runs under way, by number."""
+        self._taken: set[int] = set()
+        """Changes that were begun, or withdrawn before, since the server started."""
         self._superseded: dict[int, list[int]] = {}
         """By the newer run: older ones whose builds it may want."""
         self.concluded: Callable[[], None] = lambda: None
@@ -67,21 +69,25 @@ class Journey:
             await step("check", lambda: self._guarded(number, self._check))
         await step("conclude", lambda: self._conclude(number))
 
-    def supersede(self, older: int, newer: int) -> None:
+    async def supersede(self, older: Change, newer: int) -> None:
         """Stop a run for a newer one. What it builds now goes on until it is known what the newer one wants of it."""
-        flow = self.flows.get(older)
+        flow = self.flows.get(older.number)
         if flow is not None and flow.hold():
-            self._superseded.setdefault(newer, []).append(older)
+            self._superseded.setdefault(newer, []).append(older.number)
         else:
-            self.cancel(older)
+            await self.cancel(older, f": run {newer} is newer")
 
     def _let_go(self, newer: int) -> None:
         for older in self._superseded.pop(newer, []):
-            self.cancel(older)
+            if flow := self.flows.get(older):
+                flow.cancel()
 
-    def cancel(self, number: int) -> None:
-        """Stop a run that is under way; one that is not is stopped when it is taken."""
-        if flow := self.flows.get(number):
+    async def cancel(self, change: Change, why: str = "") -> None:
+        """Stop a run that is under way; one that was not begun has its verdict at once."""
+        if change.number not in self._taken:
+            self._taken.add(change.number)
+            await self._end(change, Verdict.CANCELLED, f"Cancelled before it began{why}.")
+        elif flow := self.flows.get(change.number):
             flow.cancel()
 
     def _ended_alone(self, row: AttemptRow) -> None:
@@ -95,6 +101,9 @@ class Journey:
 
     async def _take(self, change: Change) -> bool:
         """Begin, unless the change was cancelled or superseded while it waited."""
+        if change.number in self._taken:
+            return False  # withdrawn a moment ago
+        self._taken.add(change.number)
         if change.cancel_asked:
             by = f": run {change.superseded_by} is newer" if change.superseded_by else ""
             return await self._end(change, Verdict.CANCELLED, f"Cancelled before it began{by}.")
@@ -103,11 +112,15 @@ class Journey:
 
     async def _fetch(self, change: Change) -> bool:
         """Fetch the commit; record its tree hash, subject and author."""
+        self._taken.add(change.number)
         project = await self._project(change)
         for left in range(FETCH_TRIES, 0, -1):
             try:
                 commit = await self._doors.remote.fetch(project, change.ref, change.commit)
                 tree, subject, author = await self._doors.remote.tree(project, commit)
+            except InputError as error:
+                gone = change.origin in {Origin.PUSH, Origin.TAG}  # force-pushed or deleted: nobody waits for it
+                return await self._end(change, Verdict.CANCELLED if gone else Verdict.EVALUATION_FAILED, str(error))
             except DoorError as error:
                 if not error.retryable or left == 1:
                     return await self._end(change, Verdict.INFRASTRUCTURE, str(error))
@@ -121,6 +134,7 @@ class Journey:
 
     async def _check(self, change: Change) -> bool:
         """Evaluate and build. After a crash what is recorded or valid is not done again."""
+        self._taken.add(change.number)
         project = await self._project(change)
         teller = RunTeller(change, self._doors.changes, self._doors.live, lambda: self._let_go(change.number))
         async with self._doors.open_run(teller.notice) as doors, teller.writing():
@@ -145,6 +159,7 @@ class Journey:
         await self._note(change, state=ChangeState.DONE, counts=counts)
         await self._aftermath.of(change)
         self.concluded()
+        self._taken.discard(number)
         self._doors.live.tell(run_topic(number), ended=True)
         self._doors.live.tell(project_topic(change.project))
 
@@ -178,7 +193,8 @@ class Journey:
         config = await config_of(source, tree, change.commit[:12])
         powers = await self._powers(mirror)
         base = await self._base(change, project, mirror)
-        return server_request(change, project, config, powers, mirror=mirror, base=base, cores=self._cores)
+        limits = self._doors.settings.limits
+        return server_request(change, project, config, powers, limits, mirror=mirror, base=base, cores=self._cores)
 
     async def _powers(self, mirror: str) -> ProjectConfig:
         try:

@@ -68,9 +68,9 @@ class Live:
         """Begin without listeners."""
         self._listeners: dict[str, set[Listener]] = {}
 
-    def tell(self, *topics: str, ended: bool = False) -> None:
-        """Say that something changed under these topics."""
-        for topic in (*topics, ALL):
+    def tell(self, *topics: str, ended: bool = False, everywhere: bool = True) -> None:
+        """Say that something changed under these topics and, unless it is as small as a line of a log, at all."""
+        for topic in (*topics, ALL) if everywhere else topics:
             hint = Hint(topic=topic, ended=ended and topic != ALL)
             for listener in self._listeners.get(topic, ()):
                 listener.hear(hint)

@@ -40,7 +40,7 @@ class RunOffice(ProjectOffice):
             raise InputError(f"{commit!r} is no commit.", "Give the whole id, 40 hexadecimal digits.")
         polled = await self._doors.refs.polled(project.id)
         default = project.default_branch or (polled.default_branch if polled else "")
-        name, commit = self._named(ref or default, commit, await self._doors.refs.refs(project.id))
+        name, commit = await self._named(project, ref or default, commit)
         jobsets = await self._doors.projects.jobsets(project.id)
         jobset = next((one for one in jobsets if one.enabled and belongs(one, name, default)), None)
         change = self._change(asker, project, jobset, name, commit)
@@ -77,7 +77,7 @@ class RunOffice(ProjectOffice):
         change = await self._doors.changes.change(number)
         stopped = change is not None and await self._doors.changes.stop(number)
         if stopped and change is not None:
-            self.journey.cancel(number)
+            await self.journey.cancel(change)
             await self.note(asker, "cancel", f"run {number}", change.project)
         return stopped
 
@@ -87,7 +87,7 @@ class RunOffice(ProjectOffice):
         await self._doors.projects.delete_project(project.id)
         for change in mine:
             await self._doors.changes.stop(change.number)
-            self.journey.cancel(change.number)
+            await self.journey.cancel(change)
         await self.note(asker, "delete a project", project.name, None, f"id {project.id}, {project.url}")
 
     async def _accept(self, project: Project, change: Change) -> int:
@@ -121,17 +121,24 @@ class RunOffice(ProjectOffice):
             systems=jobset.systems if jobset else (),
         )
 
-    @staticmethod
-    def _named(ref: str, commit: str, refs: Sequence[Ref]) -> tuple[str, str]:
-        """Return the full name of a branch, tag or commit that a person named."""
+    async def _named(self, project: Project, ref: str, commit: str) -> tuple[str, str]:
+        """Return the full name of a branch, tag, other ref or commit that a person named.
+
+        One that was not there at the last look is looked for once more, now.
+        """
         if _COMMIT.fullmatch(ref):
             return ref, ref
-        known = {one.name: one for one in refs}
-        for name in (ref, f"refs/heads/{ref}", f"refs/tags/{ref}"):
-            if name in known:
-                return name, commit
+        if ref.startswith("refs/"):
+            return ref, commit
+        refs: Sequence[Ref] = await self._doors.refs.refs(project.id)
+        if (name := _full(ref, refs)) is None:
+            refs, _ = await self._doors.remote.look(project)
+            name = _full(ref, refs)
+        if name is not None:
+            return name, commit
         if commit:
             return f"refs/heads/{ref}", commit
+        known = [one.name for one in refs]
         close = difflib.get_close_matches(ref, [short(name) for name in known], n=1)
         remedy = f"Did you mean {close[0]}?" if close else "Look at the project's page for its branches and tags."
         raise InputError(f"The project has no branch or tag {ref!r}.", remedy)
@@ -141,6 +148,11 @@ class RunOffice(ProjectOffice):
             if project.id == number:
                 return project
         raise InputError("The project was deleted.")
+
+
+def _full(ref: str, refs: Sequence[Ref]) -> str | None:
+    known = {one.name for one in refs}
+    return next((name for name in (f"refs/heads/{ref}", f"refs/tags/{ref}") if name in known), None)
 
 
 def _at_fault(line: AttributeLine) -> list[StorePath]:

@@ -34,6 +34,8 @@ from nixmill.nix.store_path import StorePath
 PER_RUN: Final = 10
 """Waiting derivations shown for each run."""
 FULL_SOON_DAYS: Final = 7.0
+FULL_BYTES: Final = 64 * 2**20
+"""A place with less room is called full: neither database nor logs get far with it."""
 DISK: Final = "disk samples"
 DISK_SAMPLES_MAX: Final = 400
 DISK_EVERY_S: Final = 3600.0
@@ -235,7 +237,15 @@ def _running(attempt: AttemptLine) -> QueueLine:
 
 def _full_soon(forecasts: Sequence[Forecast]) -> list[Need]:
     return [
-        Need(what=f"{one.place} ({one.path}) is full in about {one.full_in_days:.0f} days.", link="/admin", urgent=True)
+        Need(what=f"{one.place} ({one.path}) {when}. Make room.", link="/admin", urgent=True)
         for one in forecasts
-        if one.full_in_days is not None and one.full_in_days < FULL_SOON_DAYS
+        if (when := _when_full(one))
     ]
+
+
+def _when_full(place: Forecast) -> str:
+    """Say when a place is full; nothing where that is far away. What is full now no database may be able to tell."""
+    if place.free_bytes < FULL_BYTES:
+        return f"is full: {place.free_bytes // 2**20} MiB are free"
+    days = place.full_in_days
+    return f"is full in about {days:.0f} days" if days is not None and days < FULL_SOON_DAYS else ""

@@ -3,6 +3,7 @@
 from typing import Final
 
 from nixmill.core.run_event import Change
+from nixmill.core.status import Status
 from nixmill.core.view.parts import AttributeLine, RunLine
 from nixmill.core.why_changed import Explainer, Root
 from nixmill.doors import DoorError
@@ -60,13 +61,28 @@ def _result(line: AttributeLine) -> list[str]:
     if line.outcome is None:
         return ["It is not done yet."]
     if line.culprit is not None and line.culprit != line.drv_path:
-        return [f"It {line.status}: {derivation_name(line.culprit)} is at fault. {line.how}".strip()]
-    return [f"It {line.status}: {line.how}."]
+        return [f"{_said(line.status)}: {derivation_name(line.culprit)} is at fault. {line.how}".strip()]
+    return [f"{_said(line.status)}: {line.how}."]
+
+
+def _said(status: Status) -> str:
+    match status:
+        case Status.DEPENDENCY_FAILED:
+            return "A dependency failed"
+        case Status.TROUBLE:
+            return "Our trouble"
+        case Status.CACHED | Status.CANCELLED | Status.RUNNING:
+            return f"It is {status}"
+        case Status.WAITING:
+            return "It waits"
+        case Status.PASSED | Status.FAILED:
+            return f"It {status}"
 
 
 def _root(root: Root) -> str:
     way = root.way if len(root.way) <= WAY_MAX else (*root.way[:2], "…", *root.way[-3:])
     through = f" (by way of {' → '.join(way)})" if len(way) > 1 else ""
     before, after = root.difference.before, root.difference.after
-    change = f": {before!r} became {after!r}" if before or after else ""
+    moved = before and after and before[:1] == after[:1] == "/" and before.partition("-")[2] == after.partition("-")[2]
+    change = f": {before!r} became {after!r}" if (before or after) and not moved else ""
     return f"{root.difference.sentence[:1].upper()}{root.difference.sentence[1:]}{through}{change}."

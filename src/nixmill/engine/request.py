@@ -55,6 +55,8 @@ class RunRequest(msgspec.Struct, frozen=True, kw_only=True):
     """Derivations whose remembered failure does not count."""
     remember: bool = False
     """Believe and remember failures (semantics §6)."""
+    typed: bool = True
+    """Whether its sentences say what to type next; not on a server, where pages lead on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

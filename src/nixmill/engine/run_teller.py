@@ -43,7 +43,7 @@ class RunTeller:
         """Hear an event; returns at once."""
         match event:
             case WorkOutput() | WorkPhase():
-                self._live.tell(log_topic(event.attempt))
+                self._live.tell(log_topic(event.attempt), everywhere=False)
                 return
             case WorkEnded():
                 self._live.tell(log_topic(event.attempt), ended=event.retry_in_s is None)

@@ -26,6 +26,8 @@ from nixmill.engine.watch import Watch
 from nixmill.engine.works import Works
 
 UPKEEP_S: Final = 3600.0
+DURABLE_S: Final = 86_400.0
+"""How long a finished change's steps are kept."""
 SWEEP_S: Final = 10.0
 """Between two looks for deleted projects."""
 CHANGE: Final = "change"
@@ -109,6 +111,7 @@ class Server(WhyOffice):
         await self.sample_disk()
         await self._prune(dry_run=False)
         await self._doors.tidy()
+        await self._doors.durable.forget(self._doors.clock.now() - DURABLE_S)
         await self._doors.remote.keep_only([project.id for project in await self._doors.projects.projects()])
 
     async def prune(self, asker: Asker, *, dry_run: bool) -> Pruned:

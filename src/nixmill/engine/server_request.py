@@ -7,6 +7,7 @@ derivations) or costs the server (memory, time, workers) is read from the defaul
 from typing import Final
 
 from nixmill.config import FILE_NAME, ProjectConfig, read_config
+from nixmill.config.server import Limits
 from nixmill.core.attempt import RetryPolicy
 from nixmill.core.change import Change
 from nixmill.core.evaluation import EvaluationLimits, EvaluationSettings
@@ -26,11 +27,17 @@ async def config_of(source: Source, tree: Tree, where: str) -> ProjectConfig:
     return ProjectConfig() if text is None else read_config(text, f"{FILE_NAME} of {where}")
 
 
+def least(said: int, most: int) -> int:
+    """Return the smaller of two limits, of which 0 is none."""
+    return min(said, most) if said and most else said or most
+
+
 def server_request(
     change: Change,
     project: Project,
     config: ProjectConfig,
     powers: ProjectConfig,
+    limits: Limits,
     *,
     mirror: str,
     base: str,
@@ -46,28 +53,29 @@ def server_request(
         base_reason="checked before on this branch" if base else "",
         rebuild=change.rebuild,
         evaluate_again=change.evaluate_again,
-        retry=RetryPolicy(attempts_max=1 + build.retries),
+        retry=RetryPolicy(attempts_max=1 + min(build.retries, limits.retries)),
         settings=EvaluationSettings(
             systems=change.systems or said.systems,
             force_recurse=said.force_recurse,
             allow_import_from_derivation=powers.evaluate.allow_import_from_derivation,
         ),
         evaluation_limits=EvaluationLimits(
-            workers=powers.evaluate.workers or cores,
-            memory_bytes=powers.evaluate.memory_mib * MIB,
-            time_s=powers.evaluate.time_s,
+            workers=min(powers.evaluate.workers or cores, cores),
+            memory_bytes=least(powers.evaluate.memory_mib, limits.evaluation_mib) * MIB,
+            time_s=least(powers.evaluate.time_s, limits.evaluation_s),
             attribute_time_s=powers.evaluate.attribute_time_s,
         ),
         build_limits=BuildLimits(
-            timeout_s=build.timeout_s,
-            silence_s=build.max_silent_s,
-            log_bytes=build.max_log_mib * MIB,
-            output_bytes=build.max_output_mib * MIB,
+            timeout_s=least(build.timeout_s, limits.build_s),
+            silence_s=least(build.max_silent_s, limits.silence_s),
+            log_bytes=least(build.max_log_mib, limits.log_mib) * MIB,
+            output_bytes=least(build.max_output_mib, limits.output_mib) * MIB,
         ),
         number=change.number,
         same_tree_is_enough=True,
         insist=True,
         remember=True,
+        typed=False,
         forgive=frozenset(change.forgive),
         party=Party(
             run=change.number,

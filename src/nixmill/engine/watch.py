@@ -1,7 +1,7 @@
 """Watches remotes: looks when a poll is due or a webhook hints, and accepts the changes that follow."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 import msgspec
@@ -30,12 +30,13 @@ log = structlog.get_logger("nixmill.watch")
 class Watch:
     """All projects'."""
 
-    def __init__(self, doors: ServerDoors, supersede: Callable[[int, int], None]) -> None:
+    def __init__(self, doors: ServerDoors, supersede: Callable[[Change, int], Awaitable[None]]) -> None:
         """Stop runs that are superseded through `supersede` (older, newer)."""
         self._doors = doors
         self._stop = supersede
         self._hurry: set[int] = set()
         self._wake = asyncio.Event()
+        self._at_first = True
         self._due: dict[int, float] = {}
         self._faults: dict[int, int] = {}
         self._looking: set[int] = set()
@@ -48,7 +49,8 @@ class Watch:
         self._wake.set()
 
     async def run(self) -> None:
-        """Watch, for ever."""
+        """Watch, for ever. At first every remote is looked at: hints that came before a crash are gone."""
+        self._at_first = True
         async with asyncio.TaskGroup() as group:
             while True:
                 for project in await self._due_now():
@@ -64,6 +66,9 @@ class Watch:
             return []
         now = self._doors.clock.monotonic()
         hurried, self._hurry = self._hurry, set()
+        if self._at_first:
+            hurried |= {project.id for project in projects if project.enabled}
+            self._at_first = False
         due = [one for one in projects if one.id in hurried or self._is_due(one, now)]
         self._hurry |= {one.id for one in due if one.id in self._looking and one.id in hurried}
         return [one for one in due if one.id not in self._looking]
@@ -102,11 +107,11 @@ class Watch:
         now = self._doors.clock.now()
         try:
             refs, default = await self._doors.remote.look(project)
-        except DoorError as error:
+            changes = await self._changes(project, refs, project.default_branch or default)
+        except (DoorError, InputError) as error:
             await self._doors.refs.saw(project.id, Polled(at=now, fault=str(error)), None, [])
             self._doors.live.tell(project_topic(project.id))
             return False
-        changes = await self._changes(project, refs, project.default_branch or default)
         numbers = await self._doors.refs.saw(project.id, Polled(at=now, default_branch=default), refs, changes)
         await self.accepted(project, numbers)
         return True
@@ -122,7 +127,7 @@ class Watch:
     async def _supersede(self, newer: Change) -> None:
         for older in await self._doors.past.earlier(newer):
             if supersedes(newer, older) and await self._doors.changes.stop(older.number, newer.number):
-                self._stop(older.number, newer.number)
+                await self._stop(older, newer.number)
 
     async def _changes(self, project: Project, refs: Sequence[Ref], default: str) -> list[Change]:
         jobsets = await self._doors.projects.jobsets(project.id)

@@ -158,6 +158,7 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
     ("GET", "/log/{attempt}/raw"): Operation("builds", TEXT),
     ("GET", "/hooks/{id_}/log"): _page("builds", pages_hook.HookLogPage),
     ("GET", "/queue"): _page("builds", pages.QueuePage, events=True),
+    ("GET", "/runs"): _page("runs", pages.RunsPage, events=True),
     ("GET", "/machines"): _page("builds", pages.MachinesPage, events=True),
     ("GET", "/search"): _page("builds", pages.SearchPage, leads_on=True),
     ("GET", "/admin"): _page("administration", pages.AdminPage),

@@ -36,6 +36,7 @@ MODULES: Final = (
     "pages_why",
     "pages_hook",
     "pages_build",
+    "pages_runs",
     "pages_run",
     "pages_project",
 )
@@ -70,7 +71,7 @@ def routers() -> list[APIRouter]:
 
 def _surround(app: FastAPI, site: Site) -> None:
     """Put what every request goes through around the routes; the last one added is the outermost."""
-    app.add_middleware(BodyLimit, limit=site.settings.body_bytes)
+    app.add_middleware(BodyLimit, limit=site.settings.body_bytes, webhooks=site.settings.webhook_bytes)
     app.add_middleware(Twins)
     app.add_middleware(Mistakes)
     app.add_middleware(GZipMiddleware, minimum_size=SMALLEST_COMPRESSED, compresslevel=6)

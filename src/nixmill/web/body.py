@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Final, TypeVar, get_origin, get_type_hints
+from typing import Any, Final, TypeVar, get_args, get_origin, get_type_hints
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -108,11 +108,16 @@ def _form(fields: Mapping[str, list[str]], type_: type[msgspec.Struct]) -> dict[
     for name, values in fields.items():
         if name == CSRF_FIELD:
             continue
-        many = get_origin(hints.get(name)) in {tuple, list, frozenset, set}
+        many = _is_list(hints.get(name))
         if not many and len(values) > 1:
             raise InputError(f"The field {name!r} stands there {len(values)} times.", "Send it once.")
         made[name] = values if many else values[0]
     return made
+
+
+def _is_list(hint: Any) -> bool:  # noqa: ANN401 - any annotation
+    """Say whether a field takes several values, or None where it is not sent."""
+    return any(get_origin(part) in {tuple, list, frozenset, set} for part in (hint, *get_args(hint)))
 
 
 def _known(type_: type[msgspec.Struct]) -> str:

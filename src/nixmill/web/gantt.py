@@ -25,6 +25,8 @@ _HEAD: Final = 20
 _AXIS: Final = 22
 _CHAR: Final = 6.3
 """About the width of a character of a label."""
+_LABEL_MIN: Final = 6
+"""Characters of a label that is cut; a shorter stump says nothing, the tooltip says it all."""
 _LEAST: Final = 2.0
 """Width of the shortest bar: something to point at."""
 _STEPS: Final = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14_400, 21_600, 43_200, 86_400)
@@ -111,7 +113,7 @@ def _label(attempt: AttemptLine, x: float, y: int, wide: float, critical: bool) 
     sign = "" if attempt.status is Status.PASSED else f"{LOOK[attempt.status].glyph}\ufe0e "
     text = f"{'◆ ' if critical else ''}{sign}{clean(attempt.name, 200)}"
     room = int((wide - 6) / _CHAR)
-    if room < 2:
+    if room < min(len(text), _LABEL_MIN):
         return Markup("")
     shown = text if len(text) <= room else f"{text[: room - 1]}…"
     return Markup('<text x="{}" y="{}">{}</text>').format(_n(x + 4), y + 11, shown)

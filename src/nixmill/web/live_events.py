@@ -23,6 +23,8 @@ from nixmill.engine.live import ALL, project_topic, run_topic
 from nixmill.web.asking import Ask, Asked
 from nixmill.web.showing import not_there
 
+LEAST_OF_ALL_S: Final = 3.0
+"""Seconds between two events of a page about everything: it costs more, and something changes all the time."""
 LEAST_S: Final = 1.0
 """Seconds between two events of a page: more often nobody reads it."""
 HEARTBEAT_S: Final = 15.0
@@ -76,6 +78,7 @@ async def branch_events(ask: Asked, name: str, ref: str) -> Response:  # noqa: A
 
 @router.get("/")
 @router.get("/queue")
+@router.get("/runs")
 @router.get("/machines")
 async def general_events(ask: Asked) -> Response:
     """Tell that something changed in a project that may be seen; what, is asked for with one's own rights."""
@@ -115,7 +118,8 @@ async def _events(ask: Ask, topics: Sequence[str], facts: Facts) -> AsyncGenerat
                 yield _event("changed", said)
             while not await listener.changed(HEARTBEAT_S):
                 yield ": still here\n\n"
-            await clock.sleep(max(0.0, at + LEAST_S - clock.monotonic()))
+            least = LEAST_OF_ALL_S if ALL in topics else LEAST_S
+            await clock.sleep(max(0.0, at + least - clock.monotonic()))
 
 
 def _event(kind: str, data: dict[str, Any]) -> str:

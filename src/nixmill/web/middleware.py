@@ -1,23 +1,27 @@
 """What happens to every request before and after the pages: proxies, JSON twins, limits, headers, mistakes of ours."""
 
+import asyncio
 import ipaddress
 from collections.abc import Sequence
 from typing import Final
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from nixmill.web import assets, problems
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+WEBHOOKS: Final = "/hook/"
 TWIN: Final = b".json"
 _NO_TWIN: Final = (b"/static/", b"/api/openapi.json")
 NOWHERE: Final = "/\0"
 """A path that no route has: nothing is called by a name with a NUL, and databases refuse to look for it."""
 HSTS_S: Final = 180 * 86_400
+BODY_S: Final = 60.0
+"""How long the body of a request may take."""
 
 
 class Proxies:
@@ -94,10 +98,11 @@ class Twins:
 class BodyLimit:
     """Refuses bodies that are too large, whether their length is announced or not; reads no more than the limit."""
 
-    def __init__(self, app: ASGIApp, limit: int) -> None:
-        """Take bodies of at most `limit` bytes."""
+    def __init__(self, app: ASGIApp, limit: int, webhooks: int) -> None:
+        """Take bodies of at most `limit` bytes, those of webhooks of at most `webhooks`."""
         self._app = app
         self._limit = limit
+        self._webhooks = webhooks
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass on with a body that is counted while it is read."""
@@ -105,19 +110,30 @@ class BodyLimit:
             await self._app(scope, receive, send)
             return
         length = Headers(scope=scope).get("content-length", "")
-        announced, got = int(length) if length.isdecimal() else 0, 0
+        announced, got, whole = int(length) if length.isdecimal() else 0, 0, False
+        until = asyncio.get_running_loop().time() + BODY_S
+        limit = self._webhooks if scope["path"].startswith(WEBHOOKS) else self._limit
 
         async def counted() -> Message:
-            nonlocal got
-            if announced > self._limit:
+            nonlocal got, whole
+            if announced > limit:
                 raise HTTPException(413)
-            message = await receive()
+            message = await (receive() if whole else _in_time(receive, until))
+            whole = not message.get("more_body", False)
             got += len(message.get("body", b""))
-            if got > self._limit:
+            if got > limit:
                 raise HTTPException(413)
             return message
 
         await self._app(scope, counted, send)
+
+
+async def _in_time(receive: Receive, until: float) -> Message:
+    try:
+        async with asyncio.timeout_at(until):
+            return await receive()
+    except TimeoutError:
+        raise HTTPException(408, headers={"Connection": "close"}) from None
 
 
 class Mistakes:
@@ -138,6 +154,8 @@ class Mistakes:
 
         try:
             await self._app(scope, receive, watched)
+        except ClientDisconnect:
+            return  # while the body was read: whoever goes away before the end needs no answer, and no log
         except Exception as error:
             answer = problems.unexpected(Request(scope), error) if scope["type"] == "http" else None
             if answer is None or begun:

@@ -8,7 +8,7 @@ from nixmill.core.access import Action
 from nixmill.core.change import FINAL
 from nixmill.core.view.pages import DerivationPage
 from nixmill.nix.store_path import DEFAULT_STORE_DIR, StorePath, StorePathError, is_derivation, parse
-from nixmill.web import gantt
+from nixmill.web import gantt, urls
 from nixmill.web.asking import Ask, Asked
 from nixmill.web.showing import not_there, show
 
@@ -46,7 +46,7 @@ async def timeline(ask: Asked, number: RunNumber) -> Response:
         page,
         title=f"Timeline of run {number}",
         status=page.run.status,
-        live=page.run.state not in FINAL,
+        live=urls.run(number) if page.run.state not in FINAL else False,
         chart=gantt.drawn(page, ask.site.clock.now()),
         critical=frozenset(page.critical),
     )

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query, Response
 from nixmill.core.access import role_of
 from nixmill.core.status import Status
 from nixmill.core.terminal_text import counted
-from nixmill.core.view.pages import AttributePage, BranchPage, HomePage
+from nixmill.core.view.pages import AttributePage, BranchPage, ChecklistItem, HomePage
 from nixmill.core.view.parts import RunLine
 from nixmill.nix.attr_path import AttrPath, AttrPathError, parse
 from nixmill.web import urls, writing
@@ -30,10 +30,18 @@ async def home(ask: Asked) -> Response:
     page = await site.project_pages.home(ask.sight)
     page = msgspec.structs.replace(
         page,
-        checklist=tuple(await site.office.checklist()) if ask.viewer.admin else (),
+        checklist=await _checklist(ask, page),
         needs_you=tuple(await site.office.needs(ask.sight)) if ask.viewer.signed_in else (),
     )
     return show(ask, "home.html", page, title="Home", status=home_status(page), live=True, said=home_sentence(page))
+
+
+async def _checklist(ask: Ask, page: HomePage) -> tuple[ChecklistItem, ...]:
+    """Return the steps of a new installation: for administrators, and for everybody while there is none."""
+    if not ask.viewer.admin and page.projects:
+        return ()
+    items = tuple(await ask.site.office.checklist())
+    return items if ask.viewer.admin or (items and not items[0].done) else ()
 
 
 def home_sentence(page: HomePage) -> str:

@@ -29,7 +29,7 @@ def show(
     *,
     title: str,
     status: Status | None = None,
-    live: bool = False,
+    live: bool | str = False,
     code: int = 200,
     **more: Any,  # noqa: ANN401 - whatever else a template wants
 ) -> Response:

@@ -133,6 +133,11 @@ def hook_log(run_id: str) -> str:
     return f"/hooks/{_part(run_id)}/log"
 
 
+def runs(project: str = "", before: int | None = None) -> str:
+    """Return the newest runs of all projects, or of one."""
+    return with_query("/runs", {"project": project, "before": before})
+
+
 def queue() -> str:
     """Return what waits and runs."""
     return "/queue"
@@ -197,6 +202,7 @@ GLOBALS: Final[Mapping[str, Callable[..., str]]] = {
         queue,
         run,
         run_do,
+        runs,
         search,
         sign_in,
         sign_out,

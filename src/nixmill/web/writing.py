@@ -6,7 +6,7 @@ those of the terminal (`nixmill.core.status`, `nixmill.core.terminal_text`).
 
 import datetime as dt
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from types import SimpleNamespace
 from typing import Any, Final
@@ -20,9 +20,10 @@ from nixmill.core import project, terminal_text
 from nixmill.core.access import Action
 from nixmill.core.change import ChangeState
 from nixmill.core.outcome import Outcome
+from nixmill.core.run_event import Change
 from nixmill.core.status import LOOK, Status, of_outcome
 from nixmill.core.view.parts import PAGE_SIZE, Filter
-from nixmill.nix.attr_path import AttrPath, show, show_name
+from nixmill.nix.attr_path import AttrPath, AttrPathError, parse, show, show_name
 from nixmill.nix.store_path import StorePath, name_part
 from nixmill.web import assets, charts, urls
 
@@ -47,8 +48,10 @@ _COLOURS: Final = {
 }
 """Of favicons, which are drawn on light and dark tabs alike."""
 _FILTER_WORD: Final[Mapping[Filter, str]] = {
+    Filter.DIFFERENT: "different or failed",
     Filter.NEWLY_FAILING: "newly failing",
     Filter.ERRORS: "did not evaluate",
+    Filter.RUNNING: "to go",
     Filter.TROUBLE: "our trouble",
 }
 _FILTER_STATUS: Final[Mapping[Filter, Status]] = {
@@ -68,6 +71,27 @@ def clean(text: str, limit: int = LINE_MAX) -> str:
 def clean_lines(text: str) -> list[str]:
     """Return the lines of a longer text from outside, each one harmless."""
     return terminal_text.sanitise_lines(text, colour=False, limit=LINE_MAX)
+
+
+def brief(text: str, limit: int = LINE_MAX) -> str:
+    """Return what Nix says as one harmless line, with names in place of derivations' paths."""
+    return clean(terminal_text.brief(str(text)), limit)
+
+
+def brief_lines(text: str) -> Markup:
+    """Return what Nix says in a few lines: the first one as text, what stands below it as a block."""
+    first, *rest = clean_lines(terminal_text.brief(text)) or [""]
+    block = Markup('<pre class="text">{}</pre>').format("\n".join(rest)) if rest else Markup("")
+    return escape(first) + block
+
+
+def verdict(sentence: str) -> Markup:
+    """Return the sentence of a verdict; names in brackets, which may be long, stand back."""
+    before, bracket, rest = clean(sentence).partition(" (")
+    names, end, after = rest.rpartition(")")
+    if not bracket or not end:
+        return escape(clean(sentence))
+    return Markup('{}<span class="names"> ({})</span>{}').format(before, names, after)
 
 
 def css(value: StrEnum | str) -> str:
@@ -179,8 +203,20 @@ def attr(path: AttrPath, link: str = "", *, whole: bool = False) -> Markup:
     cut = not whole and len(before) + len(last) > NAME_MAX
     tip = Markup(' title="{}"').format(before + last) if cut else ""
     parts = (_middle(before), _middle(last)) if cut else (before, last)
-    name = Markup('<bdi class="n"{}><span class="dim">{}</span>{}</bdi>').format(tip, *parts)
+    name = Markup('<bdi class="n"{}><span class="dim">{}</span><wbr>{}</bdi>').format(tip, *parts)
     return Markup('<a href="{}">{}</a>').format(link, name) if link else name
+
+
+def siblings(names: Sequence[str]) -> tuple[str, list[tuple[str, str]]]:
+    """Return what shown attributes have in common before their last name, and each one with what is left of it."""
+    try:
+        paths = [parse(name) for name in names]
+    except AttrPathError:
+        paths = []
+    parents = {path[:-1] for path in paths}
+    if len(parents) != 1 or parents == {()}:
+        return "", [(name, name) for name in names]
+    return show(parents.pop()) + ".", [(name, show_name(path[-1])) for name, path in zip(names, paths, strict=True)]
 
 
 def _middle(text: str) -> str:
@@ -217,9 +253,18 @@ def host(machine: str) -> str:
     return clean(address.partition("?")[0].rpartition("@")[2])
 
 
-def filter_word(which: Filter) -> str:
-    """Return what a filter is called."""
+def filter_word(which: Filter, run: Status = Status.TROUBLE) -> str:
+    """Return what a filter is called on the page of a run: what a cancelled one left undone is nobody's trouble."""
+    if which is Filter.TROUBLE and run is Status.CANCELLED:
+        return "cancelled"
     return _FILTER_WORD.get(which, which.value)
+
+
+def filter_status(which: Filter, run: Status) -> Status | None:
+    """Return the status whose glyph stands at a filter."""
+    if which is Filter.TROUBLE and run is Status.CANCELLED:
+        return Status.CANCELLED
+    return _FILTER_STATUS.get(which)
 
 
 def as_json(value: Any) -> Markup:  # noqa: ANN401 - whatever JSON can hold
@@ -262,6 +307,8 @@ FILTERS: Final[Mapping[str, Callable[..., Any]]] = {
     "about": about,
     "as_json": as_json,
     "attr": attr,
+    "brief": brief,
+    "brief_lines": brief_lines,
     "bytes": lambda count: "" if count is None else terminal_text.size(int(count)),
     "clean": clean,
     "clean_lines": clean_lines,
@@ -270,6 +317,7 @@ FILTERS: Final[Mapping[str, Callable[..., Any]]] = {
     "css": css,
     "drv_name": drv_name,
     "duration": duration,
+    "filter_status": filter_status,
     "filter_word": filter_word,
     "glyph": glyph,
     "host": host,
@@ -278,8 +326,10 @@ FILTERS: Final[Mapping[str, Callable[..., Any]]] = {
     "number": terminal_text.number,
     "of_outcome": of_outcome,
     "ref": ref,
+    "siblings": siblings,
     "since": since,
     "status": shown_status,
+    "verdict": verdict,
     "when": when,
 }
 GLOBALS: Final[Mapping[str, Any]] = {
@@ -295,9 +345,9 @@ GLOBALS: Final[Mapping[str, Any]] = {
     "ALL_MAX": ALL_MAX,
     "PAGE_SIZE": PAGE_SIZE,
     "Action": Action,
+    "Change": Change,
     "ChangeState": ChangeState,
     "Filter": Filter,
-    "FILTER_STATUS": _FILTER_STATUS,
     "LOOK": LOOK,
     "Outcome": Outcome,
     "Status": Status,

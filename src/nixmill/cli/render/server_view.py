@@ -3,7 +3,7 @@
 Everything on a page comes from strangers and passes `Paint.text` on its way into a line.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from typing import Final
 
 from nixmill.cli.render.flow import sentence
@@ -11,12 +11,14 @@ from nixmill.cli.render.names import host
 from nixmill.cli.render.paint import Paint
 from nixmill.cli.render.table import table
 from nixmill.core.change import ChangeState
+from nixmill.core.outcome import Outcome
 from nixmill.core.project import short
 from nixmill.core.run_event import Change, Verdict
 from nixmill.core.status import LOOK, Status, of_outcome
-from nixmill.core.terminal_text import about, counted, duration, number, pad_start, truncate, width
+from nixmill.core.terminal_text import about, brief, counted, duration, number, pad_start, truncate, width
 from nixmill.core.view.pages import EvaluationPage, HomePage, ProjectLine, ProjectPage, QueueLine, QueuePage
-from nixmill.core.view.parts import AttemptLine, Cause, Filter, RefLine, RunLine
+from nixmill.core.view.parts import AttemptLine, AttributeLine, Cause, Filter, RefLine, RunLine
+from nixmill.nix.store_path import StorePath, derivation_name
 
 SHORT_COMMIT: Final = 8
 STRIP: Final = 10
@@ -24,14 +26,22 @@ STRIP: Final = 10
 CAUSES_MAX: Final = 20
 ROWS_MAX: Final = 20
 LINES_MAX: Final = 200
+DETAILS_MAX: Final = 4
+"""Lines of what Nix says of a failure, such as both hashes."""
+TAILS_MAX: Final = 2
+"""Root causes with the end of their logs."""
+TAIL: Final = 5
+"""Lines of the end of a log."""
+LOG_EDGE: Final = "|"
 RUNNING: Final = "running"
 _COUNTED: Final = (
     (Filter.PASSED, Status.PASSED, "passed"),
     (Filter.FAILED, Status.FAILED, "failed"),
-    (Filter.ERRORS, Status.FAILED, "not evaluated"),
-    (Filter.TROUBLE, Status.TROUBLE, "our trouble or cancelled"),
+    (Filter.TROUBLE, Status.TROUBLE, "our trouble"),
     (Filter.RUNNING, Status.RUNNING, "to go"),
 )
+_COUNTED_OF_CANCELLED: Final = (*_COUNTED[:2], (Filter.TROUBLE, Status.CANCELLED, "cancelled"))
+_GOOD: Final = frozenset({Status.PASSED, Status.CACHED})
 _CHANGED: Final = (Filter.NEWLY_FAILING, Filter.FIXED, Filter.NEW, Filter.CHANGED, Filter.REMOVED)
 
 
@@ -105,20 +115,28 @@ def progress_line(page: EvaluationPage, paint: Paint, now: float, columns: int) 
     """Return how far a run is: its state or why it waits, counts, and at the right edge the time."""
     run, time = page.run, _took(page.run, now)
     counts = "  ".join(_counts(page, paint))
-    parts = [f"{paint.glyph(run.status)} run {run.number} {paint.text(_stands(run))}", counts]
+    stands = run.state.value if counts and run.state is ChangeState.BUILDING and not run.cancel_asked else _stands(run)
+    parts = [f"{paint.glyph(run.status)} run {run.number} {paint.text(stands)}", counts]
     text = paint.fit("  ".join(filter(None, parts)), max(columns - len(time) - 3, 10))
     return text + pad_start(paint.dim(time), max(columns - 1 - width(text), len(time) + 1))
 
 
-def cause_lines(cause: Cause, paint: Paint, columns: int) -> list[str]:
-    """Return a root cause with how many attributes failed by it, and the command for its log, beside it if it fits."""
+def cause_lines(cause: Cause, paint: Paint, columns: int, *, tail: int = 0) -> list[str]:
+    """Return a root cause with how many attributes failed by it, the end of its log, and the command for all of it.
+
+    `tail` is how many lines of the log at most; the command stands beside the first line where all fits there.
+    """
     victims = f" ({counted(cause.victims, 'attribute')})" if cause.victims > 1 else ""
+    failed = "failed, " if cause.outcome is Outcome.BUILD_FAILED else ""
+    said, *details = brief(cause.message).split("\n")[:DETAILS_MAX] or [""]
     glyph = paint.glyph(of_outcome(cause.outcome))
-    line = f"{glyph} {paint.bold(paint.text(cause.name))}{victims} {paint.text(cause.message)}{', new' * cause.new}"
+    line = f"{glyph} {paint.bold(paint.text(cause.name))}{victims} {failed}{paint.text(said)}{', new' * cause.new}"
     command = f"nixmill log {cause.attempt} --remote" if cause.attempt is not None else ""
-    if width(line) + len(command) + 3 <= columns:
+    below = [paint.fit(f"  {paint.text(text)}", columns) for text in details]
+    below += [paint.dim(paint.fit(f"  {LOG_EDGE} {paint.text(text)}", columns)) for text in cause.tail[-tail:] if tail]
+    if not below and width(line) + len(command) + 3 <= columns:
         return [f"{line}   {paint.style(command, 'cyan')}".rstrip()]
-    return [paint.fit(line, columns), *([f"  {paint.style(command, 'cyan')}"] if command else [])]
+    return [paint.fit(line, columns), *below, *([f"  {paint.style(command, 'cyan')}"] if command else [])]
 
 
 def queue_lines(page: QueuePage, paint: Paint, now: float, columns: int, *, why: bool) -> list[str]:
@@ -224,9 +242,12 @@ def _attempt_line(attempt: AttemptLine, paint: Paint, now: float, columns: int) 
 
 
 def _counts(page: EvaluationPage, paint: Paint) -> Iterable[str]:
-    for name, status, word in _COUNTED:
+    cancelled = page.run.status is Status.CANCELLED  # what it left undone is nobody's trouble
+    for name, status, word in _COUNTED_OF_CANCELLED if cancelled else _COUNTED:
         if count := page.counts.get(name.value, 0):
-            yield f"{paint.glyph(status)} {paint.style(f'{number(count)} {word}', LOOK[status].colour)}"
+            errors = page.counts.get(Filter.ERRORS.value, 0) if name is Filter.FAILED else 0
+            part = f" ({number(errors)} did not evaluate)" if errors else ""
+            yield f"{paint.glyph(status)} {paint.style(f'{number(count)} {word}', LOOK[status].colour)}{part}"
 
 
 def _count_lines(page: EvaluationPage, paint: Paint, columns: int) -> list[str]:
@@ -243,7 +264,9 @@ def _count_lines(page: EvaluationPage, paint: Paint, columns: int) -> list[str]:
 
 def _causes(page: EvaluationPage, paint: Paint, columns: int) -> list[str]:
     shown = page.causes[:CAUSES_MAX]
-    lines = [f"  {line}" for cause in shown for line in cause_lines(cause, paint, columns - 2)]
+    lines = []
+    for at, cause in enumerate(shown):
+        lines += [f"  {line}" for line in cause_lines(cause, paint, columns - 2, tail=TAIL * (at < TAILS_MAX))]
     left = page.causes_total - len(shown)
     return [*lines, paint.dim(f"  and {counted(left, 'more root cause')}")] if left > 0 else lines
 
@@ -255,16 +278,40 @@ def _now(page: EvaluationPage, paint: Paint, now: float, columns: int) -> list[s
 
 
 def _rows(page: EvaluationPage, paint: Paint, columns: int) -> list[str]:
-    """Return the attributes that the page shows: by default those that differ from the base."""
+    """Return attributes that differ from the base or failed by themselves: who failed with others stands above."""
+    compared = page.filter is Filter.DIFFERENT
+    above = {cause.drv_path for cause in page.causes}
+    told = [row for row in page.rows if _is_told(row, above, compared=compared)]
     rows = [
-        (paint.glyph(row.status), _how_changed(row.change), paint.plain_attribute(row.path, columns // 2), how)
-        for row, how in ((row, paint.text(row.how)) for row in page.rows[:ROWS_MAX])
-        if row.change is not Change.SAME or row.status is not Status.PASSED
+        (
+            "" if row.change is Change.REMOVED else paint.glyph(row.status),
+            _how_changed(row.change),
+            paint.plain_attribute(row.path, columns // 2),
+            paint.text(brief(_why(row))),
+        )
+        for row in told[:ROWS_MAX]
     ]
-    left = page.paging.total - len(rows)
-    more = [paint.dim(f"  and {number(left)} more")] if rows and left > 0 else []
-    title = f"{page.filter.value.replace('-', ' ')}{' from the base' if page.filter is Filter.DIFFERENT else ''}"
+    left = len(told) - len(rows)
+    further = page.paging.total > len(page.rows) and _is_told(page.rows[-1], above, compared=compared)
+    left += page.paging.total - len(page.rows) if further and compared else 0
+    rest = f"and {number(left)} more" if left else "and more there:" if further else ""
+    more = [paint.dim(f"  {rest}")] if rows and rest else []
+    title = "different from the base, or failed" if compared else "failed"
     return _part(title, [*table(rows, "llll", paint, columns), *more], paint)
+
+
+def _is_told(row: AttributeLine, above: Container[StorePath | None], *, compared: bool) -> bool:
+    if compared and row.change not in {Change.SAME, Change.CHANGED}:
+        return True
+    if row.status is Status.DEPENDENCY_FAILED or row.drv_path in above:
+        return False
+    return row.status not in _GOOD or (compared and row.change is Change.CHANGED)
+
+
+def _why(row: AttributeLine) -> str:
+    if row.how or row.culprit is None or row.culprit == row.drv_path:
+        return row.how
+    return f"{derivation_name(row.culprit)} failed"
 
 
 def _how_changed(change: Change) -> str:
@@ -272,7 +319,14 @@ def _how_changed(change: Change) -> str:
 
 
 def _said(run: RunLine, paint: Paint) -> str:
-    return paint.text(run.sentence if run.state is ChangeState.DONE else _stands(run))
+    """Return in a few words how a run ended, or where it stands, and what it tests."""
+    if run.state is not ChangeState.DONE:
+        return paint.text(_stands(run))
+    failed, total = run.counts.get(Filter.FAILED.value, 0), run.counts.get(Filter.ALL.value, 0)
+    if not total:
+        return paint.text(run.sentence or verdict_words(run.verdict))
+    found = f"{number(failed)} of {number(total)} failed" if failed else verdict_words(run.verdict)
+    return paint.text(f"{found}  {run.subject}".rstrip())
 
 
 def _stands(run: RunLine) -> str:

@@ -92,6 +92,15 @@ class BranchPage(msgspec.Struct, frozen=True, kw_only=True):
     """Bytes of all outputs built or known, oldest first; empty where nothing is known."""
 
 
+class RunsPage(msgspec.Struct, frozen=True, kw_only=True):
+    """`/runs`: the newest runs of all projects, or of one."""
+
+    project: ProjectLink | None
+    runs: tuple[RunLine, ...]
+    older: int | None
+    """Pass as `before` for the next page; None where there is none."""
+
+
 class EvaluationPage(msgspec.Struct, frozen=True, kw_only=True):
     """`/r/NUMBER`: verdict first, then counts, causes, and the table of what changed against the base."""
 

@@ -1,16 +1,21 @@
-"""Two runs side by side. What is alike is dropped as one set operation; lines are made of what a page shows."""
+"""Two runs side by side. Lines are made of what a page shows alone.
 
-from collections import Counter
-from collections.abc import Callable, Iterable
-from typing import Any, Final, NamedTuple
+What evaluations have is compared as whole sets of texts, one text an attribute: of all ways that were measured the
+cheapest on both databases. What failed on one side only is few, so that it is looked up on the other by index.
+"""
 
-from sqlalchemy import CompoundSelect, Connection, literal, null, select, union_all
+from collections.abc import Collection, Iterable
+from typing import Final
+
+from sqlalchemy import Connection, exists, func, select, union_all
 
 from nixmill.core.access import Sight
 from nixmill.core.outcome import Outcome
-from nixmill.core.view.pages import ComparedLine, ComparePage
-from nixmill.core.view.parts import AttributeLine, Paging, RunLine
+from nixmill.core.view.pages import ComparedLine
+from nixmill.core.view.parts import AttributeLine
+from nixmill.edge.database.engine import as_table
 from nixmill.edge.database.pages_attributes import lines_by_key
+from nixmill.edge.database.pages_rank import FAILED_RANKS
 from nixmill.edge.database.pages_tally import Place
 from nixmill.edge.database.rows import path_of
 from nixmill.edge.database.tables import attribute, evaluation_error, outcome
@@ -18,94 +23,90 @@ from nixmill.nix.attr_path import show
 
 KINDS: Final = ("newly failing", "fixed", "changed", "new", "removed")
 """In the order of the page; `same` is only counted."""
-_ERROR: Final = "error"
-_SAYS_NOTHING: Final = frozenset(
-    {None, Outcome.CANCELLED.value, Outcome.INFRASTRUCTURE.value, Outcome.NO_MACHINE.value}
-)
+_BETWEEN: Final = " "
+"""Between path and derivation; no derivation has one."""
+
+Sides = tuple[Place, Place]
 
 
-class State(NamedTuple):
-    """What an attribute is in a run."""
+class Comparison:
+    """How the attributes of a run differ from those of another."""
 
-    drv_path: str | None
-    outcome: str | None
-    """`error` for one that did not evaluate; None where it is not known."""
+    def __init__(self, connection: Connection, before: Place, after: Place) -> None:
+        """Read both."""
+        old, new = _texts(connection, before), _texts(connection, after)
+        was, now = _paths(old - new), _paths(new - old)
+        here = {"new": now - was, "removed": was - now}
+        alone = here["new"] | here["removed"]
+        failed = _failed(connection, before) - alone, _failed(connection, after) - alone
+        here["newly failing"] = _good(connection, before, failed[1] - failed[0])
+        here["fixed"] = _good(connection, after, failed[0] - failed[1])
+        flipped = here["newly failing"] | here["fixed"]
+        here["changed"] = (was & now) - flipped
+        self._paths = here
+        self.counts = {kind: len(here[kind]) for kind in KINDS} | {"same": len(old & new) - len(flipped - now)}
+        """By kind, and how many are the `same`."""
+        self.total = sum(map(len, here.values()))
+        """How many differ."""
 
-
-Differing = dict[str, tuple[State | None, State | None]]
-
-
-def compare(
-    connection: Connection,
-    sight: Sight,
-    sides: tuple[Place, Place],
-    runs: tuple[RunLine, RunLine],
-    paged: Callable[[int], Paging],
-) -> ComparePage:
-    """Return a page of what differs between two runs."""
-    differing, same = _differing(connection, *sides)
-    kinds = {path: kind_of(*states) for path, states in differing.items()}
-    counts = Counter(kinds.values())
-    shown = sorted((KINDS.index(kind), path) for path, kind in kinds.items() if kind in KINDS)
-    where = paged(len(shown))
-    start = (where.page - 1) * where.size
-    piece = [path for _, path in (shown[start : start + where.size] if where.size else shown)]
-    return ComparePage(
-        before=runs[0],
-        after=runs[1],
-        counts={**{kind: counts[kind] for kind in KINDS}, "same": same + counts["same"]},
-        rows=tuple(_rows(connection, sight, sides, piece, kinds)),
-        paging=where,
-    )
+    def piece(self, start: int, end: int) -> dict[str, str]:
+        """Return kinds by stored path from the first to before the last of what differs, in the order of the page."""
+        found: dict[str, str] = {}
+        before = 0
+        for kind in KINDS:
+            size = self.counts[kind]
+            low, high = max(start - before, 0), min(end - before, size)
+            if low < high:
+                found |= dict.fromkeys(sorted(self._paths[kind])[low:high], kind)
+            before += size
+        return found
 
 
-def kind_of(before: State | None, after: State | None) -> str:
-    """Return how an attribute changed from one run to another; one of `KINDS` or `same`."""
-    if before is None or after is None:
-        return "new" if before is None else "removed"
-    was, now = _good(before), _good(after)
-    if was is True and now is False:
-        return "newly failing"
-    if was is False and now is True:
-        return "fixed"
-    return "same" if before.drv_path == after.drv_path else "changed"
-
-
-def _good(state: State) -> bool | None:
-    return None if state.outcome in _SAYS_NOTHING else state.outcome == Outcome.SUCCEEDED.value
-
-
-def _side(at: Place) -> CompoundSelect[Any, Any, Any]:
-    """Return the question for path, derivation and outcome of everything in a run."""
-    a, o, e = attribute.c, outcome.c, evaluation_error.c
-    same = (o.evaluation == at.evaluation) & (o.run == at.run) & (o.path == a.path)
-    known = select(a.path, a.drv_path, o.outcome).select_from(attribute.outerjoin(outcome, same))
-    erred = select(e.path, null().label("drv_path"), literal(_ERROR).label("outcome"))
-    return union_all(known.where(a.evaluation == at.evaluation), erred.where(e.evaluation == at.evaluation))
-
-
-def _differing(connection: Connection, before: Place, after: Place) -> tuple[Differing, int]:
-    """Return what is not alike in both, and how much is."""
-    old = connection.execute(_side(before)).all()
-    new = connection.execute(_side(after)).all()
-    unlike = {row[0] for row in set(old).symmetric_difference(new)}
-    was = {path: State(drv_path, found) for path, drv_path, found in old if path in unlike}
-    now = {path: State(drv_path, found) for path, drv_path, found in new if path in unlike}
-    return {path: (was.get(path), now.get(path)) for path in unlike}, len(new) - len(now)
-
-
-def _rows(
-    connection: Connection, sight: Sight, sides: tuple[Place, Place], paths: Iterable[str], kinds: dict[str, str]
-) -> Iterable[ComparedLine]:
-    wanted = list(paths)
-    keys = [(at.run, at.evaluation, path) for at in dict.fromkeys(sides) for path in wanted]
+def compared(connection: Connection, sight: Sight, sides: Sides, kinds: dict[str, str]) -> Iterable[ComparedLine]:
+    """Return attributes, kinds by stored path, as they are in both runs."""
+    keys = [(at.run, at.evaluation, path) for at in dict.fromkeys(sides) for path in kinds]
     found, _ = lines_by_key(connection, sight, keys, {at.run for at in sides if not at.done})
 
     def line(at: Place, path: str) -> AttributeLine | None:
         return found.get((at.run, at.evaluation, path))
 
-    for path in wanted:
-        before = None if kinds[path] == "new" else line(sides[0], path)
-        after = None if kinds[path] == "removed" else line(sides[1], path)
+    for path, kind in kinds.items():
+        before = None if kind == "new" else line(sides[0], path)
+        after = None if kind == "removed" else line(sides[1], path)
         names = path_of(path)
-        yield ComparedLine(name=show(names), path=names, change=kinds[path], before=before, after=after)
+        yield ComparedLine(name=show(names), path=names, change=kind, before=before, after=after)
+
+
+def _texts(connection: Connection, at: Place) -> set[str]:
+    """Return path and derivation of everything that an evaluation has; what did not evaluate has no derivation.
+
+    The database joins them into one text, which is taken apart here: rows of their own cost three times as much.
+    Paths are stored as JSON, so that none has a line feed in it.
+    """
+    a, e = attribute.c, evaluation_error.c
+    known = select((a.path + _BETWEEN + a.drv_path).label("text")).where(a.evaluation == at.evaluation)
+    erred = select((e.path + _BETWEEN).label("text")).where(e.evaluation == at.evaluation)
+    both = union_all(known, erred).subquery()
+    joined: str | None = connection.execute(select(func.aggregate_strings(both.c.text, "\n"))).scalar()
+    return set(joined.split("\n")) if joined else set()
+
+
+def _paths(texts: Iterable[str]) -> set[str]:
+    return {text.rpartition(_BETWEEN)[0] for text in texts}
+
+
+def _failed(connection: Connection, at: Place) -> set[str]:
+    o, e = outcome.c, evaluation_error.c
+    here = (o.evaluation == at.evaluation, o.run == at.run, o.rank.in_(FAILED_RANKS))
+    erred = select(e.path).where(e.evaluation == at.evaluation)
+    return set(connection.execute(union_all(select(o.path).where(*here), erred)).scalars())
+
+
+def _good(connection: Connection, at: Place, paths: Collection[str]) -> set[str]:
+    """Return those paths that a run built; each is looked up (of a join, SQLite would read all outcomes instead)."""
+    if not paths:
+        return set()
+    of, want = outcome.c, as_table(connection, paths)
+    here = (of.evaluation == at.evaluation, of.run == at.run, of.path == want.c.value)
+    built = select(of.path).where(*here, of.outcome == Outcome.SUCCEEDED.value)
+    return set(connection.execute(select(want.c.value).where(exists(built))).scalars())

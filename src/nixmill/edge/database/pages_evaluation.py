@@ -13,7 +13,7 @@ from nixmill.core.view.parts import AttemptLine, AttributeLine, Filter, Paging, 
 from nixmill.edge.database.database import Database
 from nixmill.edge.database.pages_attributes import lines
 from nixmill.edge.database.pages_causes import causes
-from nixmill.edge.database.pages_compare import compare
+from nixmill.edge.database.pages_compare import Comparison, compared
 from nixmill.edge.database.pages_lines import attempt_lines, attempt_query, run_line, run_query, runs_by_number
 from nixmill.edge.database.pages_rank import FAILED_RANKS, TROUBLE_RANKS, shows
 from nixmill.edge.database.pages_tally import Place, Tally, counts_of, piece, places, ranked, tally
@@ -78,8 +78,10 @@ class SqlRunPages:
             old, new = head(connection, sight, before), head(connection, sight, after)
             if old is None or new is None:
                 return None
-            sides = (old.place, new.place)
-            return compare(connection, sight, sides, (old.line, new.line), lambda n: paging(n, page, size))
+            found = Comparison(connection, old.place, new.place)
+            where = paging(found.total, page, size)
+            rows = compared(connection, sight, (old.place, new.place), found.piece(*window(where)))
+            return ComparePage(before=old.line, after=new.line, counts=found.counts, rows=tuple(rows), paging=where)
 
         return await self._database.read(look, action="compare two runs")
 

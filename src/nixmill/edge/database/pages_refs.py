@@ -131,7 +131,9 @@ def recent_runs(connection: Connection, sight: Sight, streams: Subquery, limit: 
     of = run.c
     same = (of.project_id == streams.c.project, of.ref == streams.c.ref)
     last = select(of.number).where(*same).order_by(of.number.desc()).limit(1).offset(limit - 1).scalar_subquery()
-    bound = select(streams.c.project, streams.c.ref, func.coalesce(last, 0).label("last")).subquery("bound")
+    bounds = select(streams.c.project, streams.c.ref, func.coalesce(last, 0).label("last"))
+    # Materialized: PostgreSQL would look for the bound once a run instead of once a ref.
+    bound = bounds.cte("bound").prefix_with("MATERIALIZED")
     joined = (of.project_id == bound.c.project) & (of.ref == bound.c.ref) & (of.number >= bound.c.last)
     query = run_query(sight).join(bound, joined).order_by(of.number.desc())
     found: dict[int, list[RunLine]] = {}

@@ -28,6 +28,10 @@ _attribute_details: Final = msgspec.json.Decoder(AttributeDetails)
 _error_details: Final = msgspec.json.Decoder(ErrorDetails)
 
 
+_SAYS_NOTHING: Final = tuple(each.value for each in (Outcome.CANCELLED, Outcome.INFRASTRUCTURE, Outcome.NO_MACHINE))
+"""Outcomes that say nothing of the project: no hook hears of them."""
+
+
 class HookDocument(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """What a hook reads about one attribute, as JSON. Modelled on what Hydra gives to its RunCommand."""
 
@@ -223,7 +227,7 @@ def _documents(connection: Connection, number: int) -> list[tuple[str, bool, byt
     query = (
         select(_outcome, _attribute.c.name, _attribute.c.system, _attribute.c.details)
         .select_from(tables.run_evaluation.join(_outcome, mine).join(_attribute, its))
-        .where(links.run == number, of.outcome != Outcome.CANCELLED.value)
+        .where(links.run == number, of.outcome.not_in(_SAYS_NOTHING))
         .order_by(_attribute.c.position)
     )
     documents = [_document(run, row, logs) for row in connection.execute(query)]

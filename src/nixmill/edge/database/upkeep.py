@@ -88,3 +88,10 @@ def _with_logs(connection: Connection, before: float) -> list[int]:
 def _without_logs(connection: Connection, numbers: Sequence[int]) -> None:
     of = tables.attempt
     connection.execute(update(of).where(of.c.number.in_(numbers)).values(log=""))
+
+
+async def known_hook_runs(database: Database, runs: Sequence[str]) -> set[str]:
+    """Return those of these runs of hooks that have a row."""
+    of = tables_server.hook_run.c.id
+    query = select(of).where(of.in_(runs))
+    return await database.read(lambda connection: set(connection.execute(query).scalars()), action="look for hook runs")

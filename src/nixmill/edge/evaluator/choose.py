@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Literal
 
 from nixmill.edge.evaluator.nix_eval_jobs import NixEvalJobsEvaluator
@@ -11,13 +12,17 @@ Preference = Literal["auto", "own", "nix-eval-jobs"]
 
 
 def choose(
-    environment: Mapping[str, str], prefer: Preference = "auto", nix: str = "nix"
+    environment: Mapping[str, str],
+    prefer: Preference = "auto",
+    nix: str = "nix",
+    *,
+    hidden: tuple[Path, ...] = (),
 ) -> OwnEvaluator | NixEvalJobsEvaluator:
-    """Return the evaluator that is preferred; `auto` is our own.
+    """Return the evaluator that is preferred; `auto` is our own. What it evaluates cannot read what is `hidden`.
 
     Both give the same records. Ours is the default because it alone keeps every limit by itself: nix-eval-jobs ends
     as a whole when one attribute crashes a worker, and cannot say to which attribute a warning belongs.
     """
     if prefer == "nix-eval-jobs" and shutil.which("nix-eval-jobs", path=environment.get("PATH")):
-        return NixEvalJobsEvaluator(environment, nix=nix)
-    return OwnEvaluator(environment, nix)
+        return NixEvalJobsEvaluator(environment, nix=nix, hidden=hidden)
+    return OwnEvaluator(environment, nix, hidden=hidden)

@@ -28,7 +28,8 @@ def name_of(target: Target) -> str:
     """Return how people call a target's root."""
     match target:
         case FlakeTarget(reference=reference):
-            return f"the flake {reference}"
+            # A checkout's address tells nothing that is not known, and on a server it is that of a cache.
+            return "the flake" if reference.startswith("git+file:") else f"the flake {reference}"
         case FileTarget(file=file):
             return file
         case ExpressionTarget():

@@ -7,11 +7,13 @@ Source: Nix manual, "nix.conf"; `doc` of 2.8.0 and 2.34.
 
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Final
 
 import msgspec
 
 from nixmill.core.evaluation import EvaluationLimits, EvaluationSettings
+from nixmill.edge.evaluator import confine
 
 HEAP_BYTES: Final = 768 * 1024**2
 """Initial size of the collector's heap: collecting less often saves 6 % of the time; untouched pages cost nothing."""
@@ -25,6 +27,8 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
     program: str
     environment: Mapping[str, str]
     version: tuple[int, ...]
+    hidden: tuple[Path, ...] = ()
+    """Places that evaluations must not read; see `confine.py`."""
 
     def options(self, settings: EvaluationSettings, tree_path: str) -> list[str]:
         """Return the options of a process that evaluates flakes, or (with a tree) files below `tree_path`."""
@@ -68,7 +72,8 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
         kept = {k: v for k, v in self.environment.items() if k not in ("NIX_PATH", "NIX_SHOW_STATS", "NIX_COUNT_CALLS")}
         data = os.path.join(private, "data")  # noqa: PTH118 - a string for an environment
         heap = {"GC_INITIAL_HEAP_SIZE": str(min(HEAP_BYTES, memory_bytes // HEAP_SHARE))}
-        return heap | kept | {"NIX_PATH": "", "XDG_DATA_HOME": data, "NIX_DATA_HOME": data}
+        made = heap | kept | {"NIX_PATH": "", "XDG_DATA_HOME": data, "NIX_DATA_HOME": data}
+        return confine.environment(made, self.hidden, private)
 
 
 def _flag(value: bool) -> str:  # noqa: FBT001 - a word for Nix's options

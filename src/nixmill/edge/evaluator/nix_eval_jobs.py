@@ -11,11 +11,13 @@ import re
 import secrets
 import tempfile
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Final
 
 import msgspec
 
 from nixmill.core.evaluation import Attribute, EvalError, EvalRecord, EvaluationEnded, EvaluationRequest
+from nixmill.edge.evaluator import confine
 from nixmill.edge.evaluator.account import Account, Groups, carried_through
 from nixmill.edge.evaluator.jobs_run import JobsRun
 from nixmill.edge.evaluator.own import OwnEvaluator
@@ -29,12 +31,19 @@ _VERSION: Final = re.compile(r"\d+(\.\d+)+\S*")
 class NixEvalJobsEvaluator:
     """The door `Evaluator`, over `nix-eval-jobs` and, for what that leaves over, `nix`."""
 
-    def __init__(self, environment: Mapping[str, str], program: str = "nix-eval-jobs", nix: str = "nix") -> None:
-        """Run `program` and `nix` with `environment` (all of it: nothing is inherited)."""
+    def __init__(
+        self,
+        environment: Mapping[str, str],
+        program: str = "nix-eval-jobs",
+        nix: str = "nix",
+        *,
+        hidden: tuple[Path, ...] = (),
+    ) -> None:
+        """Run `program` and `nix` with `environment` (all of it: nothing is inherited), unable to read `hidden`."""
         self._environment = environment
         self._program = program
-        self._probe = Probe(environment, nix)
-        self._own = OwnEvaluator(environment, nix)
+        self._probe = Probe(environment, nix, hidden)
+        self._own = OwnEvaluator(environment, nix, hidden=hidden)
 
     async def identity(self) -> str:
         """Return name and version, such as `nix-eval-jobs 2.33.1 (nix 2.33.0)`."""
@@ -70,7 +79,7 @@ class NixEvalJobsEvaluator:
         jobs = JobsRun(group, request, token, account, directory)
         expression = tree_expression(token, group.targets, request.settings)
         await jobs.start(
-            [*argv, expression],
+            confine.command([*argv, expression], launch.hidden, group, launch.environment),
             launch.environ(directory.name, request.limits.memory_bytes),
             group.tree_path or directory.name,
         )

@@ -24,9 +24,9 @@ from nixmill.edge.evaluator.worker import PureWorker, ReplWorker, Site, Worker
 class OwnEvaluator:
     """The door `Evaluator`, over `nix`."""
 
-    def __init__(self, environment: Mapping[str, str], program: str = "nix") -> None:
-        """Run `program` with `environment` (all of it: nothing is inherited)."""
-        self._probe = Probe(environment, program)
+    def __init__(self, environment: Mapping[str, str], program: str = "nix", *, hidden: tuple[Path, ...] = ()) -> None:
+        """Run `program` with `environment` (all of it: nothing is inherited), unable to read what is `hidden`."""
+        self._probe = Probe(environment, program, hidden)
 
     async def identity(self) -> str:
         """Return name and version, such as `nix repl 2.8.0`."""

@@ -6,6 +6,7 @@ Source: `src/nix/repl.cc` of 2.8.0 sets `pure-eval` to false after options were 
 import asyncio
 import tempfile
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from nixmill.core.evaluation import EvaluationFailedError, EvaluationSettings
 from nixmill.edge.evaluator.launch import Launch, parse_version
@@ -17,9 +18,10 @@ OLDEST = (2, 8)
 class Probe:
     """Answers from one installed Nix, remembered."""
 
-    def __init__(self, environment: Mapping[str, str], program: str) -> None:
-        """Ask `program`, found on the PATH of `environment`."""
+    def __init__(self, environment: Mapping[str, str], program: str, hidden: tuple[Path, ...] = ()) -> None:
+        """Ask `program`, found on the PATH of `environment`; what it then evaluates cannot read what is `hidden`."""
         self._environment = environment
+        self._hidden = hidden
         self._program = program
         self._lock = asyncio.Lock()
         self._launch: Launch | None = None
@@ -54,7 +56,7 @@ class Probe:
         version = parse_version(out)
         if version < OLDEST:
             raise EvaluationFailedError(f"Nix 2.8 or newer is needed, but {self._program} says {out.strip()!r}.", out)
-        return Launch(program=self._program, environment=self._environment, version=version)
+        return Launch(program=self._program, environment=self._environment, version=version, hidden=self._hidden)
 
     async def _ask_purity(self, launch: Launch) -> bool:
         question = 'builtins.trace (if builtins ? currentTime then "impure" else "pure") null\n'

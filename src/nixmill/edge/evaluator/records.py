@@ -309,7 +309,7 @@ class Reader:
 
 def left_out(system: str) -> str:
     """Return what is said of jobs for a system that is not wanted."""
-    return f"Jobs for {system} are left out: no machine builds them here, or --system says so."
+    return f"Jobs for {system} are left out: no machine here builds them, or only other systems are asked for."
 
 
 def too_deep(path: AttrPath) -> EvalError:

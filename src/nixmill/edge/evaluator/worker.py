@@ -14,7 +14,7 @@ from typing import Final, Protocol
 import msgspec
 
 from nixmill.core.evaluation import EvaluationSettings
-from nixmill.edge.evaluator import source_text
+from nixmill.edge.evaluator import confine, source_text
 from nixmill.edge.evaluator.launch import Launch
 from nixmill.edge.evaluator.log_lines import LineReader, LogEvent, Said
 from nixmill.edge.evaluator.process import LINGER_S, EvalProcess
@@ -50,6 +50,10 @@ class Site(msgspec.Struct, frozen=True, kw_only=True):
     fast_directory: str
     """Likewise, in memory where the system has such a place: thousands of directories come and go in it."""
 
+    def confined(self, argv: list[str]) -> list[str]:
+        """Return a command line that can read only what the group needs of hidden places."""
+        return confine.command(argv, self.launch.hidden, self.group, self.launch.environment)
+
     @property
     def linger_s(self) -> float:
         """How long output may gather: not at all where builds are to be timed by it."""
@@ -69,7 +73,7 @@ class ReplWorker:
     async def start(cls, site: Site) -> "ReplWorker":
         """Start a process and load the walker; it is ready after `DONE`."""
         process = await EvalProcess.start(
-            site.launch.repl(site.settings, site.group.tree_path),
+            site.confined(site.launch.repl(site.settings, site.group.tree_path)),
             environment=site.launch.environ(site.directory, site.memory_bytes),
             directory=site.group.tree_path or site.directory,
             linger_s=site.linger_s,
@@ -104,7 +108,7 @@ class PureWorker:
         flake = _write_flake(site)
         own = Path(tempfile.mkdtemp(prefix="worker-", dir=site.fast_directory))
         process = await EvalProcess.start(
-            site.launch.check(site.settings, str(flake)),
+            site.confined(site.launch.check(site.settings, str(flake))),
             environment=site.launch.environ(site.directory, site.memory_bytes),
             directory=str(own),
             linger_s=site.linger_s,

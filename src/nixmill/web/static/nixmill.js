@@ -1,7 +1,7 @@
 /* nixmill: what scripts add to pages that are complete without them.
 
    Elements say what they want:
-     <body data-live>          the page changes: listen on its own address, fetch it again, swap its parts
+     <body data-live="URL">    the page changes: listen there or on its own address, fetch it again, swap its parts
      data-facts="JSON"         what the first event says where nothing has changed since the page was made
      data-part="NAME"          a part that is swapped by name; scroll, focus and open <details> stay
      data-row                  a row for j and k; Enter opens its `a.open`, else its first link
@@ -114,7 +114,7 @@
   function hush() { events?.close(); events = null; clearInterval(rest); }
   function stop() { live = false; hush(); }
   function listen() {
-    events = new EventSource(location.pathname + location.search);
+    events = new EventSource(document.body.dataset.live || location.pathname + location.search);
     /* The first event tells how things stand now: mostly as on the page, which then needs no second request. */
     let first = true;
     events.addEventListener("changed", (event) => {
