@@ -235,3 +235,12 @@ def test_everybody_behind_a_proxy_of_both_kinds_has_tries_of_their_own() -> None
     mapped, other = (keys_of("mia", f"::ffff:192.0.2.{number}")[1] for number in (1, 2))
     assert mapped != other
     assert mapped == keys_of("mia", "192.0.2.1")[1]
+
+
+async def test_evaluation_works_where_the_home_is_the_state(server: ServerProgram) -> None:
+    """As services have it: what Nix keeps below its user's home lies in a place that evaluations cannot read."""
+    server.project.store.environment["HOME"] = str(server.state)
+    server.start()
+    await server.ready()
+    page = await server.ended(await first_run(server))
+    assert page["run"]["verdict"] == "passed", page

@@ -15,6 +15,7 @@ def at(text: str) -> float:
 def test_the_latest_time_up_to_now() -> None:
     assert latest("30 4 * * *", "UTC", at("2026-11-20T12:00:00")) == at("2026-11-20T04:30:00")
     assert latest("30 4 * * *", "UTC", at("2026-11-20T04:00:00")) == at("2026-11-19T04:30:00")
+    assert latest("30 4 * * *", "UTC", at("2026-11-20T04:30:00")) == at("2026-11-20T04:30:00")
 
 
 def test_a_time_zone_counts_also_when_clocks_are_changed() -> None:

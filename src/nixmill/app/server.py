@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import ctypes
 import fcntl
 import functools
 import os
@@ -166,6 +167,7 @@ async def _open_doors(app: "App", settings: ServerSettings, stack: contextlib.As
         ),
         machines=await app.machines(choice),
         disk=_disk,
+        trim=_trim,
         store_dir=Path(app.place()),
         webhook_key=_key(settings.state / "webhook.key"),
         sweep=functools.partial(sweep, database, delete_logs=logs.delete, delete_hook_logs=hooks.delete_logs),
@@ -315,6 +317,12 @@ def _password(settings: ServerSettings) -> str:
 def _schemes(settings: ServerSettings) -> list[str]:
     schemes = SCHEMES if settings.insecure_git else SECURE_SCHEMES
     return [scheme for scheme in schemes if scheme != "file" or settings.local_git]
+
+
+def _trim() -> None:
+    """Give memory that is free back to the system: a run needs much for a moment (glibc keeps it otherwise)."""
+    with contextlib.suppress(AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _disk(path: Path) -> tuple[int, int]:

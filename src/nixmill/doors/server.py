@@ -7,7 +7,7 @@ Each write is one transaction and durable when it returns.
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Protocol, TypeVar
 
-from nixmill.core.access import Role, Viewer
+from nixmill.core.access import Role, Sight, Viewer
 from nixmill.core.account import ApiToken, AuditEntry, Identity, Member, Session, User
 from nixmill.core.change import Change, Progress
 from nixmill.core.hook import Hook, HookRun
@@ -313,6 +313,9 @@ class Past(Protocol):
 
     async def earlier(self, change: Change) -> Sequence[Change]:
         """Return the changes without a verdict of the same project and ref, older than this one."""
+
+    async def out_of_reach(self, sight: Sight) -> Sequence[tuple[str, str, float]]:
+        """Return (project, sentence, since) of remotes that could not be looked at the last time."""
 
     async def before(self, number: int, path: AttrPath) -> StorePath | None:
         """Return the derivation that an attribute of a run had on the run's base; None where there is none."""

@@ -56,7 +56,7 @@ class DbosDurable:
         self._bodies: dict[str, Callable[[str], Coroutine[Any, Any, None]]] = {}
         self._client: DBOSClient | None = None
         self._engine = engine
-        logging.getLogger("dbos").setLevel(logging.WARNING)
+        logging.getLogger("dbos").setLevel(logging.ERROR)
         DBOS(
             config={
                 "name": APPLICATION,
@@ -65,7 +65,7 @@ class DbosDurable:
                 "executor_id": "server",
                 "serializer": DBOSPortableJSONSerializer(),
                 "enable_otlp": False,
-                "log_level": "WARNING",
+                "log_level": "ERROR",
                 "use_listen_notify": False,
             }
         )

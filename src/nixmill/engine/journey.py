@@ -90,6 +90,11 @@ class Journey:
         elif flow := self.flows.get(change.number):
             flow.cancel()
 
+    def halt(self) -> None:
+        """Record nothing more: the server stops, and everything under way goes on at its next start."""
+        self._works.wanted = lambda _: False
+        self._works.ended_alone = lambda _: None
+
     def _ended_alone(self, row: AttemptRow) -> None:
         """Record the end of an attempt whose run is gone, for those that will find its output."""
         task = asyncio.create_task(record_insisting(self._doors.history, row))

@@ -48,6 +48,7 @@ class StateOffice(RunOffice):
         """Look into `gate` and the flows of `journey`."""
         super().__init__(doors, watch, journey)
         self._gate = gate
+        self._set_up = False
 
     async def queue(self, sight: Sight) -> QueuePage:
         """See `Office`."""
@@ -157,18 +158,15 @@ class StateOffice(RunOffice):
         return found
 
     async def _remotes_out_of_reach(self, sight: Sight) -> list[Need]:
-        now = self._doors.clock.now()
-        found = []
-        for line in (await self._doors.project_pages.home(sight)).projects:
-            if line.fault and line.enabled:
-                polled = await self._doors.refs.polled(line.project.id)
-                since = polled.at if polled else now
-                what = f"{line.project.name} cannot be fetched: {line.fault}"
-                found.append(Need(what=what, link=f"/p/{line.project.name}", since=since, urgent=True))
-        return found
+        return [
+            Need(what=f"{name} cannot be fetched: {fault}", link=f"/p/{name}", since=since, urgent=True)
+            for name, fault, since in await self._doors.past.out_of_reach(sight)
+        ]
 
     async def checklist(self) -> Sequence[ChecklistItem]:
-        """See `Office`."""
+        """See `Office`. Once all is done it stays so."""
+        if self._set_up:
+            return ()
         users = await self._doors.accounts.users()
         projects = await self._doors.projects.projects()
         runs = await self._doors.project_pages.runs(EVERYTHING, None, None, 20)
@@ -193,7 +191,8 @@ class StateOffice(RunOffice):
                 link=f"/r/{runs[0].number}" if runs else "",
             ),
         ]
-        return () if all(item.done for item in items) else items
+        self._set_up = all(item.done for item in items)
+        return () if self._set_up else items
 
     async def forecasts(self) -> Sequence[Forecast]:
         """See `Office`."""

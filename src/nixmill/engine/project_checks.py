@@ -83,7 +83,7 @@ def for_administrators(before: Project | None, after: Project) -> dict[str, str]
     url = before.url if before else ""
     if after.url != url and after.url.lower().startswith("file:"):
         said["url"] = "Only administrators add repositories of the server's own disk."
-    elif before is not None and before.credential and after.url != url:
+    elif before is not None and before.credential and after.credential and after.url != url:
         said["url"] = "Only administrators change the URL of a project that has a credential."
     if after.credential and after.credential != (before.credential if before else ""):
         said["credential"] = "Only administrators give a project a credential."

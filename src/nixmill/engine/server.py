@@ -75,12 +75,14 @@ class Server(WhyOffice):
         try:
             yield
         finally:
+            self.journey.halt()
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             await self._doors.durable.close()
 
     def _concluded(self) -> None:
+        asyncio.get_running_loop().run_in_executor(None, self._doors.trim)
         self.courier.wake()
         self.hooks.wake()
 

@@ -70,6 +70,8 @@ class ServerDoors:
     store_dir: Path
     disk: Callable[[Path], tuple[int, int]]
     """Bytes used and free where a path is."""
+    trim: Callable[[], None]
+    """Gives memory back that is not used now; takes a moment."""
     webhook_key: bytes
     """From which the secret of each project's webhook is derived; from a file only the server can read."""
     sweep: Callable[[], Awaitable[bool]]

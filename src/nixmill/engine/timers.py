@@ -4,7 +4,7 @@ What fired is recorded with the changes it started, in one transaction: neither 
 timer fire twice for the same time. Source: crontab(5); the library `cronsim` decides what a line means.
 """
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -42,7 +42,7 @@ def check_schedule(schedule: str, time_zone: str) -> None:
 
 def latest(schedule: str, time_zone: str, now: float) -> float:
     """Return the latest time, up to `now`, at which a schedule fires."""
-    moment = datetime.fromtimestamp(now, tz=UTC).astimezone(ZoneInfo(time_zone))
+    moment = datetime.fromtimestamp(now, tz=UTC).astimezone(ZoneInfo(time_zone)) + timedelta(microseconds=1)
     return next(CronSim(schedule, moment, reverse=True)).timestamp()
 
 

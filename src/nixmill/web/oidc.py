@@ -5,7 +5,6 @@ What this does not know: accounts. The only module that uses authlib and joserfc
 """
 
 import asyncio
-import secrets
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -23,6 +22,7 @@ from joserfc.jws import JWSRegistry
 from nixmill.config.server import OidcProvider
 from nixmill.core.account import Identity
 from nixmill.doors import Clock, DoorError
+from nixmill.web.proven import Proven
 from nixmill.web.refusal import RefusalError
 
 ALGORITHMS: Final = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
@@ -43,14 +43,6 @@ class Metadata(msgspec.Struct, frozen=True, kw_only=True):
     token_endpoint: str
     jwks_uri: str
     token_endpoint_auth_methods_supported: tuple[str, ...] = ("client_secret_basic",)
-
-
-class Proven(msgspec.Struct, frozen=True, kw_only=True):
-    """Who somebody is at a provider; `name` and `email` are only what it calls them."""
-
-    identity: Identity
-    name: str
-    email: str
 
 
 class Provider:
@@ -209,11 +201,6 @@ class Provider:
             subject=self.settings.issuer,
             retryable=True,
         )
-
-
-def new_secret() -> str:
-    """Return a nonce, or a verifier for PKCE (43 to 128 characters)."""
-    return secrets.token_urlsafe(48)
 
 
 def _text(claims: dict[str, Any], name: str) -> str:

@@ -6,7 +6,7 @@ is nobody here. An identity is added to an account only by its owner, signed in,
 
 import hmac
 import re
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 from fastapi import APIRouter
@@ -19,10 +19,13 @@ from nixmill.web.asking import Ask, Asked
 from nixmill.web.flows import Flow, Pending
 from nixmill.web.guard import guard_of
 from nixmill.web.identify import cookie_name, open_session, set_cookie
-from nixmill.web.oidc import Proven, Provider, new_secret
+from nixmill.web.proven import Proven, new_secret
 from nixmill.web.refusal import RefusalError, not_there
 from nixmill.web.security import local_path
 from nixmill.web.showing import see_other, show
+
+if TYPE_CHECKING:
+    from nixmill.web.oidc import Provider
 
 router: Final = APIRouter()
 AWAY_COOKIE: Final = "away"
@@ -91,7 +94,7 @@ async def link(asked: Asked) -> Response:
     return see_other(urls.account())
 
 
-def _provider(asked: Ask, name: str) -> Provider:
+def _provider(asked: Ask, name: str) -> "Provider":
     found = guard_of(asked.request).providers.get(name)
     if found is None:
         raise not_there("sign-in provider of that name")
@@ -112,7 +115,7 @@ def _flow(asked: Ask, provider: str, state: str) -> Flow:
     return flow
 
 
-async def _ask_to_link(asked: Ask, there: Provider, user: int, proven: Proven) -> Response:
+async def _ask_to_link(asked: Ask, there: "Provider", user: int, proven: Proven) -> Response:
     if asked.session is None or asked.session.user != user:
         raise RefusalError(403, "You are no longer signed in as the one who began this.", "Sign in, then begin again.")
     owner = await asked.site.accounts.known_as(proven.identity)
@@ -126,7 +129,7 @@ async def _ask_to_link(asked: Ask, there: Provider, user: int, proven: Proven) -
     return show(asked, "link_identity.html", page, title="Add a way to sign in")
 
 
-async def _user(asked: Ask, there: Provider, proven: Proven) -> User:
+async def _user(asked: Ask, there: "Provider", proven: Proven) -> User:
     """Return whose identity it is, a new account where the provider's settings allow one."""
     user = await asked.site.accounts.known_as(proven.identity)
     admin = proven.identity.subject in there.settings.admins

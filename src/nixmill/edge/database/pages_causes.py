@@ -117,7 +117,9 @@ def _first_failed(connection: Connection, project_id: int, number: int, drv_path
     query = (
         select(of.drv_path, func.min(of.run).label("first"))
         .join(run, run.c.number == of.run)
-        .where(run.c.project_id == project_id, of.drv_path.in_(drv_paths), of.run < number, of.outcome.in_(_FAULTS))
+        # Adding 0 keeps SQLite from going through all attempts of the project's runs instead of these derivations'.
+        .where(run.c.project_id + 0 == project_id, of.drv_path.in_(drv_paths), of.run + 0 < number)
+        .where(of.outcome.in_(_FAULTS))
         .group_by(of.drv_path)
     )
     return {row.drv_path: row.first for row in connection.execute(query)}

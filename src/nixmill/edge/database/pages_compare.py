@@ -35,7 +35,8 @@ class Comparison:
     def __init__(self, connection: Connection, before: Place, after: Place) -> None:
         """Read both."""
         old, new = _texts(connection, before), _texts(connection, after)
-        was, now = _paths(old - new), _paths(new - old)
+        gone, come = old - new, new - old
+        was, now = _paths(gone), _paths(come)
         here = {"new": now - was, "removed": was - now}
         alone = here["new"] | here["removed"]
         failed = _failed(connection, before) - alone, _failed(connection, after) - alone
@@ -44,7 +45,7 @@ class Comparison:
         flipped = here["newly failing"] | here["fixed"]
         here["changed"] = (was & now) - flipped
         self._paths = here
-        self.counts = {kind: len(here[kind]) for kind in KINDS} | {"same": len(old & new) - len(flipped - now)}
+        self.counts = {kind: len(here[kind]) for kind in KINDS} | {"same": len(new) - len(come) - len(flipped - now)}
         """By kind, and how many are the `same`."""
         self.total = sum(map(len, here.values()))
         """How many differ."""
@@ -84,11 +85,10 @@ def _texts(connection: Connection, at: Place) -> set[str]:
     Paths are stored as JSON, so that none has a line feed in it.
     """
     a, e = attribute.c, evaluation_error.c
-    known = select((a.path + _BETWEEN + a.drv_path).label("text")).where(a.evaluation == at.evaluation)
-    erred = select((e.path + _BETWEEN).label("text")).where(e.evaluation == at.evaluation)
-    both = union_all(known, erred).subquery()
-    joined: str | None = connection.execute(select(func.aggregate_strings(both.c.text, "\n"))).scalar()
-    return set(joined.split("\n")) if joined else set()
+    text = func.aggregate_strings(a.path + _BETWEEN + a.drv_path, "\n")
+    joined: str | None = connection.execute(select(text).where(a.evaluation == at.evaluation)).scalar()
+    erred = connection.execute(select(e.path + _BETWEEN).where(e.evaluation == at.evaluation)).scalars()
+    return {*(joined.split("\n") if joined else ()), *erred}
 
 
 def _paths(texts: Iterable[str]) -> set[str]:

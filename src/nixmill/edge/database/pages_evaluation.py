@@ -16,7 +16,7 @@ from nixmill.edge.database.pages_causes import causes
 from nixmill.edge.database.pages_compare import Comparison, compared
 from nixmill.edge.database.pages_lines import attempt_lines, attempt_query, run_line, run_query, runs_by_number
 from nixmill.edge.database.pages_rank import FAILED_RANKS, TROUBLE_RANKS, shows
-from nixmill.edge.database.pages_tally import Place, Tally, counts_of, piece, places, ranked, tally
+from nixmill.edge.database.pages_tally import Place, Tally, counts_of, piece, places, ranked, tally, tally_found
 from nixmill.edge.database.rows import path_text
 from nixmill.edge.database.tables import attempt, evaluation, run
 from nixmill.nix.attr_path import AttrPath
@@ -154,7 +154,7 @@ def _evaluation(connection: Connection, sight: Sight, number: int, asked: _Asked
         return None
     everything = tally(connection, found.place)
     chosen = _choose(asked.filter, everything, has_base=bool(found.row.base_evaluation))
-    counts = tally(connection, found.place, asked.find) if asked.find else everything
+    counts = tally_found(connection, found.place, asked.find, everything) if asked.find else everything
     where = paging(_shown(chosen, counts), asked.page, asked.size)
     paths = piece(connection, found.place, counts, chosen, asked.find, window(where))
     shown = found.line if found.line.counts else _counting(found.line, counts_of(everything))

@@ -53,13 +53,20 @@ def places(connection: Connection, numbers: Collection[int]) -> list[Place]:
     return [Place(*row) for row in connection.execute(joined)]
 
 
-def tally(connection: Connection, at: Place, find: str = "") -> Tally:
-    """Return how many attributes of a run have which rank; with `find`, of those whose name has that text."""
-    return tallies(connection, [at], find)[at.run]
+def tally(connection: Connection, at: Place) -> Tally:
+    """Return how many attributes of a run have which rank."""
+    return tallies(connection, [at])[at.run]
 
 
-def tallies(connection: Connection, at: Collection[Place], find: str = "") -> dict[int, Tally]:
-    """Return the same of several runs, by number, in four questions."""
+def tally_found(connection: Connection, at: Place, find: str, everything: Tally) -> Tally:
+    """Return the same of those whose name has a text; `everything` is the tally of the run."""
+    return tallies(connection, [at], find, settled=not everything.keys() & {LEFT_RANK, RUNNING_RANK})[at.run]
+
+
+def tallies(
+    connection: Connection, at: Collection[Place], find: str = "", *, settled: bool = False
+) -> dict[int, Tally]:
+    """Return the same of several runs, by number, in four questions; `settled` says that all have outcomes."""
     counts: dict[int, Counter[int]] = {each.run: Counter() for each in at}
     known: dict[int, int] = {}
     if at:
@@ -67,7 +74,7 @@ def tallies(connection: Connection, at: Collection[Place], find: str = "") -> di
             counts[number][rank] += amount
         for number, change, amount in _all(connection, at, find, _errors):
             counts[number][make(Group.ERROR, Change(change or Change.UNKNOWN))] += amount
-        known = {row[0]: row[1] for row in _all(connection, at, find, _attributes)}
+        known = {} if settled else {row[0]: row[1] for row in _all(connection, at, find, _attributes)}
     for each in at:
         mine = counts[each.run]
         mine[LEFT_RANK if each.done else RUNNING_RANK] += max(0, known.get(each.run, 0) - _ended(mine))

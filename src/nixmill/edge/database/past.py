@@ -1,21 +1,25 @@
 """The door `Past`: what the server asks of its own past."""
 
 from collections.abc import Sequence
+from typing import Final
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, func, select, update
 
+from nixmill.core.access import Sight
 from nixmill.core.change import Change, ChangeState
 from nixmill.core.outcome import Outcome
 from nixmill.core.run_event import Verdict
-from nixmill.edge.database import tables
+from nixmill.edge.database import tables, tables_server
 from nixmill.edge.database.database import Database
+from nixmill.edge.database.pages_sight import visible
 from nixmill.edge.database.pages_tally import counted
 from nixmill.edge.database.rows import path_text
 from nixmill.edge.database.server_rows import change_of
 from nixmill.nix.attr_path import AttrPath
 from nixmill.nix.store_path import StorePath
 
-_INTERRUPTED = "The server was stopped while this was going on."
+FAULTS_MAX: Final = 100
+_INTERRUPTED: Final = "The server was stopped while this was going on."
 
 
 class SqlPast:
@@ -36,6 +40,10 @@ class SqlPast:
     async def earlier(self, change: Change) -> Sequence[Change]:
         """See `Past`."""
         return await self._database.read(lambda connection: _earlier(connection, change), action="look for changes")
+
+    async def out_of_reach(self, sight: Sight) -> Sequence[tuple[str, str, float]]:
+        """See `Past`."""
+        return await self._database.read(lambda connection: _faults(connection, sight), action="look for faults")
 
     async def before(self, number: int, path: AttrPath) -> StorePath | None:
         """See `Past`."""
@@ -94,3 +102,10 @@ def _before(connection: Connection, number: int, path: AttrPath) -> StorePath | 
     )
     found = connection.execute(query).scalar()
     return None if found is None else StorePath(found)
+
+
+def _faults(connection: Connection, sight: Sight) -> list[tuple[str, str, float]]:
+    of = tables_server.project.c
+    since = func.coalesce(of.poll_fault_since, of.polled_at, 0.0)
+    query = select(of.name, of.poll_fault, since).where(visible(sight), of.enabled, of.poll_fault != "")
+    return [(name, fault, at) for name, fault, at in connection.execute(query.order_by(of.name).limit(FAULTS_MAX))]
