@@ -38,7 +38,13 @@ printf '[[project]]\nname = "mill"\ntitle = "The mill"\nurl = "file://%s"\npoll-
 say "The server: nixmill serve --config $NIXMILL_CONFIG"
 "$nixmill" serve 2>"$place/server.log" &
 server=$!
-until curl --silent --fail --output /dev/null "$url/healthz"; do
+page() { # prints the JSON twin of a page; fails where there is none
+  .venv/bin/python -c '
+import sys, urllib.request
+with urllib.request.urlopen(urllib.request.Request(sys.argv[1], headers={"Accept": "application/json"}), timeout=30) as answer:
+    sys.stdout.write(answer.read().decode())' "$1" 2>/dev/null
+}
+until page "$url/healthz" >/dev/null; do
   kill -0 "$server" 2>/dev/null || give_up "The server did not start: $(cat "$place/server.log")"
   sleep 0.2
 done
@@ -49,7 +55,7 @@ if [ -n "${DISPLAY:-}${WAYLAND_DISPLAY:-}" ] && [ -t 2 ] && command -v xdg-open 
 fi
 
 watched() { # a run, and the exit code that it should have
-  until curl --silent --fail --output /dev/null "$url/r/$1"; do sleep 0.2; done
+  until page "$url/r/$1" >/dev/null; do sleep 0.2; done
   local status=0
   "$nixmill" watch "$1" || status=$?
   case $status in
@@ -83,7 +89,7 @@ if [ -t 0 ] && [ -t 2 ]; then
   say "The server goes on until Ctrl-C. Its files are in $place; remove them when you like."
   wait "$server"
 else
-  curl --silent --fail --header 'Accept: application/json' "$url/r/2" | .venv/bin/python -c '
+  page "$url/r/2" | .venv/bin/python -c '
 import json, sys
 page = json.load(sys.stdin)
 print(page["run"]["sentence"], "Different from run 1:", {k: v for k, v in page["counts"].items() if v})' >&2

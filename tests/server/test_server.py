@@ -61,6 +61,10 @@ async def test_a_push_becomes_a_verdict_by_itself(server: ServerProgram) -> None
             ("checks.x86_64-linux.bad", "new", "failed")
         ]
         assert page["causes"][0]["tail"][-1] == "no"
+        drv_path = page["causes"][0]["drv_path"]
+        derivation = await server.get(f"/d/{drv_path.rpartition('/')[2]}")
+        assert [one["status"] for one in derivation["attempts"]] == ["failed"]
+        assert derivation["remembered"][0]["run"] == 2
         shown = await browser.get("/r/2")
         assert "bad" in shown.text
         log = await browser.get(f"/log/{page['rows'][0]['attempt']}/raw")

@@ -128,6 +128,18 @@ def test_sentence_other_faults(outcome: Outcome, words: str) -> None:
     assert sentence(*events) == f"Failed after 2 min 12 s: a-1.0 {words}; see `nixmill log 3`."
 
 
+@pytest.mark.parametrize("stop", [None, Stop(verdict=Verdict.CANCELLED), Stop(verdict=Verdict.INFRASTRUCTURE)])
+def test_where_nobody_types_no_sentence_says_what_to_type(stop: Stop | None) -> None:
+    for events in ([erred("checks.a"), settled("b")], [*failing("c-1.0", 3), settled("c", outcome=FAILED)]):
+        builder = ReportBuilder(typed=False)
+        for event in events:
+            builder.handle(event)
+        said = builder.report(seconds=1.0, stop=stop).sentence
+        assert "`" not in said
+        assert "run again" not in said
+        assert said.endswith(".")
+
+
 def test_sentence_evaluation_errors() -> None:
     one = sentence(erred("checks.a", fault=EvalFault.INFINITE_RECURSION), settled("b"))
     assert one == (

@@ -5,6 +5,7 @@ import pytest
 from nixmill.core.terminal_text import (
     CUT_MARK,
     about,
+    brief,
     colour_wanted,
     counted,
     duration,
@@ -228,3 +229,23 @@ def test_no_color_wins_then_the_choice_then_the_terminal(
     choice: str, no_color: str, term: str, *, is_terminal: bool, coloured: bool
 ) -> None:
     assert colour_wanted(choice, no_color=no_color, term=term, is_terminal=is_terminal) is coloured
+
+
+DRV = "/nix/store/36vb5bmx6p7ks5gsnmmixiq6ws1mplvy-dam-1.0.drv"
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        (f"builder for '{DRV}' failed with exit code 2", "exit code 2"),
+        (f"building of '{DRV}!*' from .drv file timed out after 5 seconds", "timed out after 5 seconds"),
+        (
+            f"hash mismatch in fixed-output derivation '{DRV}':\n got",
+            "hash mismatch in fixed-output derivation 'dam-1.0':\n got",
+        ),
+        ("builder failed with a bang", "builder failed with a bang"),
+        ("reading /nix/store/x-y.drv", "reading /nix/store/x-y.drv"),
+    ],
+)
+def test_what_nix_says_in_brief(said: str, shown: str) -> None:
+    assert brief(said) == shown

@@ -104,6 +104,33 @@ def test_the_part_of_a_name_that_repeats_is_dimmed() -> None:
     assert "(root)" in writing.attr(())
 
 
+def test_names_in_brackets_stand_back_in_a_verdict() -> None:
+    assert writing.verdict("Failed: 2 failed (a<b, c).") == ('Failed: 2 failed<span class="names"> (a&lt;b, c)</span>.')
+    assert writing.verdict("Passed & good.") == "Passed &amp; good."
+
+
+def test_what_nix_says_in_lines_stands_in_lines() -> None:
+    shown = writing.brief_lines("hash mismatch:\n  specified: <a>\n  got: b")
+    assert shown == 'hash mismatch:<pre class="text">  specified: &lt;a&gt;\n  got: b</pre>'
+    assert writing.brief_lines("") == ""
+
+
+def test_siblings_share_what_stands_before_their_names() -> None:
+    assert writing.siblings(["checks.a.b", 'checks.a."c.d"']) == (
+        "checks.a.",
+        [("checks.a.b", "b"), ('checks.a."c.d"', '"c.d"')],
+    )
+    assert writing.siblings(["a.b", "c.d"]) == ("", [("a.b", "a.b"), ("c.d", "c.d")])
+    assert writing.siblings(['"never closed']) == ("", [('"never closed', '"never closed')])
+    assert writing.siblings([]) == ("", [])
+
+
+def test_what_a_cancelled_run_left_undone_is_nobodys_trouble() -> None:
+    assert writing.filter_word(Filter.TROUBLE, Status.FAILED) == "our trouble"
+    assert writing.filter_word(Filter.TROUBLE, Status.CANCELLED) == "cancelled"
+    assert writing.filter_status(Filter.TROUBLE, Status.CANCELLED) is Status.CANCELLED
+
+
 @pytest.mark.parametrize(
     ("machine", "said"), [("local", "this machine"), ("ssh-ng://ci@builder-2?x=1", "builder-2"), ("", "this machine")]
 )

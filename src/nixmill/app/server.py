@@ -181,6 +181,7 @@ async def _open_site(doors: ServerDoors, server: Server, stack: contextlib.Async
     now = doors.clock.now
     return Site(
         settings=doors.settings,
+        store_dir=str(doors.store_dir),
         clock=doors.clock,
         office=server,
         live=doors.live,

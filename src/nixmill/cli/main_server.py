@@ -191,7 +191,7 @@ class ServerCommands:
         """Add a project, checked at each push.
 
         nixmill projects add mill https://example.org/mill.git
-        nixmill projects add mill git@example.org:mill.git --credential mill
+        nixmill projects add mill git@example.org:mill.git --credential git-mill
         nixmill projects add mill URL --branch main --branch 'release-*'
         """
         from nixmill.cli import projects

@@ -29,7 +29,7 @@ LEAST_S: Final = 1.0
 """Seconds between two events of a page: more often nobody reads it."""
 HEARTBEAT_S: Final = 15.0
 STREAM_S: Final = 600.0
-"""After this long a stream ends at the next change. Whoever listens comes back, and is asked anew what they may see."""
+"""After about this long a stream ends. Whoever listens comes back, and is asked anew what they may see."""
 HEADERS: Final = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 Number = Annotated[int, Path(ge=0, le=2**53)]
@@ -116,7 +116,7 @@ async def _events(ask: Ask, topics: Sequence[str], facts: Facts) -> AsyncGenerat
             if said != told or not said:
                 told = said
                 yield _event("changed", said)
-            while not await listener.changed(HEARTBEAT_S):
+            while not await listener.changed(HEARTBEAT_S) and clock.monotonic() < until:
                 yield ": still here\n\n"
             least = LEAST_OF_ALL_S if ALL in topics else LEAST_S
             await clock.sleep(max(0.0, at + least - clock.monotonic()))

@@ -16,6 +16,8 @@ from nixmill.web.log_rows import Line, LogReader, phase_block, rows
 
 HEARTBEAT_S: Final = 15.0
 """A silent stream says so this often: proxies close what says nothing, and who is gone is noticed."""
+STREAM_S: Final = 600.0
+"""How long a stream lasts at most: who comes back is asked anew what they may see."""
 GATHER_S: Final = 0.1
 """Least time between two looks at the log, so that a flood of lines costs a few events and not one a line."""
 REST: Final = 3
@@ -45,21 +47,23 @@ class Follower:
     async def events(
         self, live: Live, clock: Clock, running: Callable[[], Awaitable[str | None]]
     ) -> AsyncGenerator[str]:
-        """Yield events until the attempt has ended.
+        """Yield events until the attempt has ended, or for `STREAM_S`: then who follows comes back where it was.
 
         `running` returns None while it goes on, else how it ended. It is asked at first, when the log is said to have
         ended, and at every heartbeat; a log that may no longer be seen counts as ended.
         """
+        until = clock.monotonic() + STREAM_S
         with live.listen(log_topic(self._attempt)) as listener:
             yield "retry: 2000\n\n"
             ended = await running()
-            while True:
+            while clock.monotonic() < until:
                 begun = clock.monotonic()
                 async for event in self._news():
                     yield event
                 took = clock.monotonic() - begun
                 if ended is not None:
-                    break
+                    yield f"event: ended\ndata: {json.dumps({'status': ended})}\n\n"
+                    return
                 if not await listener.changed(HEARTBEAT_S):
                     yield ": still here\n\n"
                     ended = await running()
@@ -67,7 +71,6 @@ class Follower:
                     ended = await running() or "ended"
                 else:
                     await clock.sleep(max(GATHER_S, REST * took))
-        yield f"event: ended\ndata: {json.dumps({'status': ended})}\n\n"
 
     async def _news(self) -> AsyncGenerator[str]:
         """Yield what was written since, in events that are not too long."""

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Path, Response
 from nixmill.core.access import Action
 from nixmill.core.change import FINAL
 from nixmill.core.view.pages import DerivationPage
-from nixmill.nix.store_path import DEFAULT_STORE_DIR, StorePath, StorePathError, is_derivation, parse
+from nixmill.nix.store_path import StorePath, StorePathError, is_derivation, parse
 from nixmill.web import gantt, urls
 from nixmill.web.asking import Ask, Asked
 from nixmill.web.showing import not_there, show
@@ -20,7 +20,7 @@ RunNumber = Annotated[int, Path(ge=0, le=2**53)]
 @router.get("/d/{name}")
 async def derivation(ask: Asked, name: str) -> Response:
     """Show a derivation: what is remembered of it, every attempt, who needs it."""
-    drv_path = _drv_path(name)
+    drv_path = _drv_path(name, ask.site.store_dir)
     page = await ask.site.build_pages.derivation(ask.sight, drv_path)
     if page is None:
         raise not_there("derivation of that name")
@@ -52,9 +52,9 @@ async def timeline(ask: Asked, number: RunNumber) -> Response:
     )
 
 
-def _drv_path(name: str) -> StorePath:
+def _drv_path(name: str, store_dir: str) -> StorePath:
     try:
-        path = parse(f"{DEFAULT_STORE_DIR}/{name}")
+        path = parse(f"{store_dir}/{name}", store_dir)
     except StorePathError:
         raise not_there("derivation of that name") from None
     if not is_derivation(path):

@@ -8,6 +8,7 @@ from nixmill.doors.pages import AdminPages, BuildPages, ProjectPages, RunPages
 from nixmill.doors.server import Accounts, Changes, Failures, HookRunner, Keys, Members, Outbox, Projects
 from nixmill.engine.live import Live
 from nixmill.engine.office import Office
+from nixmill.nix.store_path import DEFAULT_STORE_DIR
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,6 +16,8 @@ class Site:
     """The doors and the office."""
 
     settings: ServerSettings
+    store_dir: str = DEFAULT_STORE_DIR
+    """Where store paths are: part of a derivation's address."""
     clock: Clock
     office: Office
     live: Live

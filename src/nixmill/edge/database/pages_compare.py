@@ -1,13 +1,13 @@
 """Two runs side by side. Lines are made of what a page shows alone.
 
-What evaluations have is compared as whole sets of texts, one text an attribute: of all ways that were measured the
-cheapest on both databases. What failed on one side only is few, so that it is looked up on the other by index.
+All attributes of both are compared by path and derivation, on each database in the way that was measured to be the
+cheapest. What failed on one side only is few as a rule, so that it is looked up on the other by index.
 """
 
 from collections.abc import Collection, Iterable
-from typing import Final
+from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, exists, func, select, union_all
+from sqlalchemy import ColumnElement, CompoundSelect, Connection, exists, func, literal, select, union_all
 
 from nixmill.core.access import Sight
 from nixmill.core.outcome import Outcome
@@ -25,8 +25,17 @@ KINDS: Final = ("newly failing", "fixed", "changed", "new", "removed")
 """In the order of the page; `same` is only counted."""
 _BETWEEN: Final = " "
 """Between path and derivation; no derivation has one."""
+_LINE: Final = "\n"
 
 Sides = tuple[Place, Place]
+
+
+class Unlike(NamedTuple):
+    """What is not alike on both sides, in derivation or at all, by stored path."""
+
+    was: set[str]
+    now: set[str]
+    alike: int
 
 
 class Comparison:
@@ -34,9 +43,8 @@ class Comparison:
 
     def __init__(self, connection: Connection, before: Place, after: Place) -> None:
         """Read both."""
-        old, new = _texts(connection, before), _texts(connection, after)
-        gone, come = old - new, new - old
-        was, now = _paths(gone), _paths(come)
+        unlike = _joined if connection.dialect.name == "postgresql" else _subtracted
+        was, now, alike = unlike(connection, before, after)
         here = {"new": now - was, "removed": was - now}
         alone = here["new"] | here["removed"]
         failed = _failed(connection, before) - alone, _failed(connection, after) - alone
@@ -45,7 +53,7 @@ class Comparison:
         flipped = here["newly failing"] | here["fixed"]
         here["changed"] = (was & now) - flipped
         self._paths = here
-        self.counts = {kind: len(here[kind]) for kind in KINDS} | {"same": len(new) - len(come) - len(flipped - now)}
+        self.counts = {kind: len(here[kind]) for kind in KINDS} | {"same": alike - len(flipped - now)}
         """By kind, and how many are the `same`."""
         self.total = sum(map(len, here.values()))
         """How many differ."""
@@ -78,17 +86,49 @@ def compared(connection: Connection, sight: Sight, sides: Sides, kinds: dict[str
         yield ComparedLine(name=show(names), path=names, change=kind, before=before, after=after)
 
 
-def _texts(connection: Connection, at: Place) -> set[str]:
-    """Return path and derivation of everything that an evaluation has; what did not evaluate has no derivation.
+def _joined(connection: Connection, before: Place, after: Place) -> Unlike:
+    """Compare by a full join, of which PostgreSQL makes one pass over each side; SQLite would go to and fro."""
+    old, new = _all(before).subquery("old"), _all(after).subquery("new")
+    same = (old.c.path == new.c.path) & (old.c.drv_path == new.c.drv_path)
+    either = old.c.path.is_(None) | new.c.path.is_(None)
+    query = select(_text(old.c.path), _text(new.c.path)).select_from(old.join(new, same, full=True)).where(either)
+    was, now = (set(_lines(text)) for text in connection.execute(query).one())
+    everything: int = connection.execute(select(func.count()).select_from(new)).scalar_one()
+    return Unlike(was, now, everything - len(now))
 
-    The database joins them into one text, which is taken apart here: rows of their own cost three times as much.
+
+def _all(at: Place) -> CompoundSelect[Any, Any, Any]:
+    """Return the question for path and derivation; what did not evaluate has none."""
+    a, e = attribute.c, evaluation_error.c
+    known = select(a.path, a.drv_path).where(a.evaluation == at.evaluation)
+    return union_all(known, select(e.path, literal("").label("drv_path")).where(e.evaluation == at.evaluation))
+
+
+def _subtracted(connection: Connection, before: Place, after: Place) -> Unlike:
+    """Compare as sets of texts."""
+    old, new = _texts(connection, before), _texts(connection, after)
+    gone, come = old - new, new - old
+    return Unlike(_paths(gone), _paths(come), len(new) - len(come))
+
+
+def _texts(connection: Connection, at: Place) -> set[str]:
+    """Return path and derivation of everything that an evaluation has; what did not evaluate has no derivation."""
+    a, e = attribute.c, evaluation_error.c
+    known = select(_text(a.path + _BETWEEN + a.drv_path)).where(a.evaluation == at.evaluation)
+    erred = connection.execute(select(e.path + _BETWEEN).where(e.evaluation == at.evaluation)).scalars()
+    return {*_lines(connection.execute(known).scalar()), *erred}
+
+
+def _text(column: ColumnElement[str]) -> ColumnElement[str]:
+    """Return all rows joined in one text, which `_lines` takes apart: rows of their own would cost three times as much.
+
     Paths are stored as JSON, so that none has a line feed in it.
     """
-    a, e = attribute.c, evaluation_error.c
-    text = func.aggregate_strings(a.path + _BETWEEN + a.drv_path, "\n")
-    joined: str | None = connection.execute(select(text).where(a.evaluation == at.evaluation)).scalar()
-    erred = connection.execute(select(e.path + _BETWEEN).where(e.evaluation == at.evaluation)).scalars()
-    return {*(joined.split("\n") if joined else ()), *erred}
+    return func.aggregate_strings(column, _LINE)
+
+
+def _lines(text: str | None) -> list[str]:
+    return text.split(_LINE) if text else []
 
 
 def _paths(texts: Iterable[str]) -> set[str]:

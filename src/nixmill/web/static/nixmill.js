@@ -172,7 +172,7 @@
   const KEYS = {
     "/": jump, f: () => failure(1), F: () => failure(-1), j: () => step(1), k: () => step(-1),
     "?": () => one("#keys")?.showModal(),
-    Enter: () => { const row = one(".at"); (row && (one("a.open", row) || one("a", row)))?.click(); },
+    Enter: () => { const row = one("[data-bad]:focus") || one(".at"); (row && (one("a.open", row) || one("a", row)))?.click(); },
   };
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey || one("dialog[open]")) return;
