@@ -1,4 +1,4 @@
-"""Pages over HTTP on a database of a million builds, filled as by `bench.pages`; ordinary ones and very large ones."""
+"""Pages over HTTP on a database of a million builds, filled as by `bench.pages_world`; ordinary and very large ones."""
 
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -9,7 +9,7 @@ from urllib.parse import quote
 import httpx2
 from sqlalchemy import Connection, text
 
-from bench import pages as filling
+from bench import pages_world as filling
 from bench.server_world import Figure, Options, Process, a_server, database_settings, percentile, process_of
 from nixmill.edge.database.database import open_database
 from nixmill.edge.database.tables_server import project

@@ -284,6 +284,54 @@ async def test_a_comparison_leaves_out_what_is_the_same(world: World) -> None:
     assert (alone.rows, alone.counts["same"]) == ((), 12)
 
 
+GOOD, BAD = Fate(), Fate(Outcome.BUILD_FAILED)
+OURS = Fate(Outcome.INFRASTRUCTURE)
+SIDES: dict[str, tuple[Fate | str, Fate | str, str]] = {
+    "breaks": (GOOD, BAD, "newly failing"),
+    "breaks-changed": (GOOD, BAD._replace(version="2"), "newly failing"),
+    "stops-evaluating": (GOOD, "error", "newly failing"),
+    "mends": (BAD, GOOD, "fixed"),
+    "mends-changed": (BAD, GOOD._replace(version="2"), "fixed"),
+    "evaluates-again": ("error", GOOD, "fixed"),
+    "fails-otherwise": ("error", BAD, "changed"),
+    "our-trouble-changed": (GOOD, OURS._replace(version="2"), "changed"),
+    "waits-changed": (GOOD, "2", "changed"),
+    "our-trouble": (GOOD, OURS, "same"),
+    "after-trouble": (OURS, BAD, "same"),
+    "waits": (BAD, "1", "same"),
+    "never-evaluates": ("error", "error", "same"),
+    "always-good": (GOOD, GOOD, "same"),
+}
+"""How attributes are in two runs (an outcome, a version without one, or an error), and what is said of that."""
+
+
+async def side(world: World, run: int, at: int) -> None:
+    """Record one side of `SIDES`."""
+    states = {name: sides[at] for name, sides in SIDES.items()}
+    versions = {name: state if isinstance(state, str) else state.version for name, state in states.items()}
+    attributes = [attribute(name, version) for name, version in versions.items() if version != "error"]
+    errors = [broken(name, "no") for name, version in versions.items() if version == "error"]
+    key = await world.evaluate(run, attributes, errors)
+    await world.settle(run, key, {name: state for name, state in states.items() if isinstance(state, Fate)})
+
+
+async def test_a_comparison_tells_a_fault_from_what_is_not_known(world: World) -> None:
+    project = await world.project("mill")
+    old, new = await world.start(project), await world.start(project)
+    await side(world, old, 0)
+    await side(world, new, 1)
+    found = await pages(world).compare(ALL, old, new, 1, 0)
+    assert found is not None
+    expected = {name: kind for name, (_, _, kind) in SIDES.items()}
+    assert {row.path[-1]: row.change for row in found.rows} == {
+        n: kind for n, kind in expected.items() if kind != "same"
+    }
+    kinds = list(expected.values())
+    assert found.counts == {kind: kinds.count(kind) for kind in (*dict.fromkeys(kinds), "new", "removed")}
+    pieces = [await pages(world).compare(ALL, old, new, number, 4) for number in (1, 2, 3)]
+    assert [row for piece in pieces if piece is not None for row in piece.rows] == list(found.rows)
+
+
 async def test_a_timeline_has_the_longest_attempts_in_the_order_of_their_start(world: World) -> None:
     run = await world.rich(await world.project("mill"))
     found = await pages(world).timeline(ALL, run)

@@ -130,7 +130,8 @@ def test_sentence_other_faults(outcome: Outcome, words: str) -> None:
 
 @pytest.mark.parametrize("stop", [None, Stop(verdict=Verdict.CANCELLED), Stop(verdict=Verdict.INFRASTRUCTURE)])
 def test_where_nobody_types_no_sentence_says_what_to_type(stop: Stop | None) -> None:
-    for events in ([erred("checks.a"), settled("b")], [*failing("c-1.0", 3), settled("c", outcome=FAILED)]):
+    wrong: list[RunEvent] = [erred("checks.a"), settled("b")]
+    for events in (wrong, [*failing("c-1.0", 3), settled("c", outcome=FAILED)]):
         builder = ReportBuilder(typed=False)
         for event in events:
             builder.handle(event)

@@ -114,6 +114,8 @@ def _label(attempt: AttemptLine, x: float, y: int, wide: float, critical: bool) 
     text = f"{'◆ ' if critical else ''}{sign}{clean(attempt.name, 200)}"
     room = int((wide - 6) / _CHAR)
     if room < min(len(text), _LABEL_MIN):
+        text = sign.strip()  # the state stays a shape
+    if room < 2 or not text:  # a glyph and its variation selector
         return Markup("")
     shown = text if len(text) <= room else f"{text[: room - 1]}…"
     return Markup('<text x="{}" y="{}">{}</text>').format(_n(x + 4), y + 11, shown)

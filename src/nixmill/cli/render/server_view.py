@@ -305,7 +305,7 @@ def _is_told(row: AttributeLine, above: Container[StorePath | None], *, compared
         return True
     if row.status is Status.DEPENDENCY_FAILED or row.drv_path in above:
         return False
-    return row.status not in _GOOD or (compared and row.change is Change.CHANGED)
+    return row.status not in _GOOD
 
 
 def _why(row: AttributeLine) -> str:

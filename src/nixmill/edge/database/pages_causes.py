@@ -3,12 +3,11 @@
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, case, func, select
+from sqlalchemy import CTE, ColumnElement, Connection, Row, Select, case, func, select
 
 from nixmill.core.access import Sight
 from nixmill.core.outcome import MEANING, Outcome
 from nixmill.core.view.parts import Cause
-from nixmill.edge.database.engine import as_table
 from nixmill.edge.database.pages_attributes import newest_attempts
 from nixmill.edge.database.pages_rank import FAILED_RANKS, NEWLY_FAILING_RANKS, TROUBLE_RANKS
 from nixmill.edge.database.pages_tally import Place, Tally
@@ -40,16 +39,19 @@ def causes(
 ) -> tuple[tuple[Cause, ...], int]:
     """Return at most `CAUSES_MAX` derivations at fault, those with new victims first, and how many there are."""
     ranks = sorted(counts.keys() & {*FAILED_RANKS, *TROUBLE_RANKS})
-    groups = connection.execute(_groups(at, ranks)).all() if ranks else []
-    if not groups:
+    rows = connection.execute(_groups(at, ranks)).all() if ranks else []
+    if not rows:
         return (), 0
-    paths = [row.culprit for row in groups]
-    names = _names(connection, at, ranks, paths)
+    names: dict[str, list[str]] = {}
+    for row in rows:
+        names.setdefault(row.culprit, []).append(show(path_of(row.path)))
+    paths = list(names)
     attempts = _attempts(connection, sight, at.run, paths)
     messages = _remembered(connection, project_id, paths)
     first = _first_failed(connection, project_id, at.run, paths)
+    groups = {row.culprit: row for row in rows}.values()
     made = (_cause(row, names, attempts.get(row.culprit), messages, first) for row in groups)
-    return tuple(made), int(groups[0].total)
+    return tuple(made), int(rows[0].total)
 
 
 def _at_fault(at: Place, ranks: Sequence[int], *columns: Any) -> Select[Any]:  # noqa: ANN401 - columns of any type
@@ -64,36 +66,32 @@ def _at_fault(at: Place, ranks: Sequence[int], *columns: Any) -> Select[Any]:  #
     return query.where(*here, of.outcome != Outcome.CANCELLED.value)
 
 
-def _groups(at: Place, ranks: Sequence[int]) -> Any:  # noqa: ANN401 - a row of several columns
+def _groups(at: Place, ranks: Sequence[int]) -> Select[Any]:
+    """Return the question for culprits, those with new victims first: a row for each of their first few victims.
+
+    What failed is read once; it may be much.
+    """
     of = outcome.c
+    own = case((of.culprit.is_(None), of.outcome)).label("own")
+    failed = _at_fault(at, ranks, _culprit.label("culprit"), of.path, of.rank, own).cte("failed")
+    failed = failed.prefix_with("MATERIALIZED")
+    groups = _counted(failed).cte("groups").prefix_with("MATERIALIZED")
+    place = func.row_number().over(partition_by=failed.c.culprit, order_by=(failed.c.rank, failed.c.path))
+    shown = failed.c.culprit.in_(select(groups.c.culprit))
+    named = select(failed.c.culprit, failed.c.path, place.label("place")).where(shown).subquery("named")
+    joined = groups.join(named, named.c.culprit == groups.c.culprit)
+    query = select(groups, named.c.path).select_from(joined).where(named.c.place <= NAMES_MAX)
+    return query.order_by(groups.c.new.desc(), groups.c.victims.desc(), groups.c.culprit, named.c.place)
+
+
+def _counted(failed: CTE) -> Select[Any]:
+    """Return the question for the first culprits, and how many there are."""
+    of = failed.c
     new = func.max(case((of.rank.in_(NEWLY_FAILING_RANKS), 1), else_=0))
-    own = func.max(case((of.culprit.is_(None), of.outcome)))
     victims = func.count()
-    query = _at_fault(
-        at,
-        ranks,
-        _culprit.label("culprit"),
-        victims.label("victims"),
-        new.label("new"),
-        own.label("own"),
-        func.count().over().label("total"),
-    )
-    grouped = query.group_by(_culprit)
-    return grouped.order_by(new.desc(), victims.desc(), _culprit).limit(CAUSES_MAX)
-
-
-def _names(connection: Connection, at: Place, ranks: Sequence[int], culprits: Collection[str]) -> dict[str, list[str]]:
-    """Return the first few victims of each, as people write them."""
-    want = as_table(connection, culprits)
-    of = outcome.c
-    place = func.row_number().over(partition_by=_culprit, order_by=(of.rank, of.path)).label("place")
-    query = _at_fault(at, ranks, _culprit.label("culprit"), of.path, place)
-    numbered = query.where(_culprit.in_(select(want.c.value))).subquery()
-    first = select(numbered.c.culprit, numbered.c.path).where(numbered.c.place <= NAMES_MAX)
-    found: dict[str, list[str]] = {}
-    for culprit, path in connection.execute(first.order_by(numbered.c.culprit, numbered.c.place)):
-        found.setdefault(culprit, []).append(show(path_of(path)))
-    return found
+    columns = (victims.label("victims"), new.label("new"), func.max(of.own).label("own"))
+    grouped = select(of.culprit, *columns, func.count().over().label("total")).group_by(of.culprit)
+    return grouped.order_by(new.desc(), victims.desc(), of.culprit).limit(CAUSES_MAX)
 
 
 def _attempts(connection: Connection, sight: Sight, number: int, drv_paths: Iterable[str]) -> dict[str, _Attempt]:

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import ColumnElement, CompoundSelect, Connection, exists, func, literal, select, union_all
+from sqlalchemy.sql.functions import FunctionElement
 
 from nixmill.core.access import Sight
 from nixmill.core.outcome import Outcome
@@ -90,11 +91,10 @@ def _joined(connection: Connection, before: Place, after: Place) -> Unlike:
     """Compare by a full join, of which PostgreSQL makes one pass over each side; SQLite would go to and fro."""
     old, new = _all(before).subquery("old"), _all(after).subquery("new")
     same = (old.c.path == new.c.path) & (old.c.drv_path == new.c.drv_path)
-    either = old.c.path.is_(None) | new.c.path.is_(None)
-    query = select(_text(old.c.path), _text(new.c.path)).select_from(old.join(new, same, full=True)).where(either)
-    was, now = (set(_lines(text)) for text in connection.execute(query).one())
-    everything: int = connection.execute(select(func.count()).select_from(new)).scalar_one()
-    return Unlike(was, now, everything - len(now))
+    gone, come = _text(old.c.path).filter(new.c.path.is_(None)), _text(new.c.path).filter(old.c.path.is_(None))
+    query = select(gone, come, func.count(new.c.path)).select_from(old.join(new, same, full=True))
+    was, now, everything = connection.execute(query).one()
+    return Unlike(set(_lines(was)), set(_lines(now)), everything - len(_lines(now)))
 
 
 def _all(at: Place) -> CompoundSelect[Any, Any, Any]:
@@ -119,7 +119,7 @@ def _texts(connection: Connection, at: Place) -> set[str]:
     return {*_lines(connection.execute(known).scalar()), *erred}
 
 
-def _text(column: ColumnElement[str]) -> ColumnElement[str]:
+def _text(column: ColumnElement[str]) -> FunctionElement[str]:
     """Return all rows joined in one text, which `_lines` takes apart: rows of their own would cost three times as much.
 
     Paths are stored as JSON, so that none has a line feed in it.
