@@ -243,6 +243,12 @@ async def test_hostile_names_and_messages_come_back_as_they_are(world: World) ->
         assert find in {row.path[-1] for row in (await page(world, run, Filter.ALL, find)).rows}
 
 
+async def test_a_text_is_found_in_a_run_whose_attributes_all_have_outcomes(world: World) -> None:
+    run = await world.whole(await world.project("mill"), names=("apple", "pear", "pearl"))
+    found = await page(world, run, Filter.ALL, "pear")
+    assert (names(found), found.paging.total) == (["pear", "pearl"], 2)
+
+
 async def test_one_attribute_and_what_may_be_tried_again(world: World) -> None:
     run = await world.rich(await world.project("mill"))
     found = await pages(world).attribute_of(ALL, run, attribute("victim").path)

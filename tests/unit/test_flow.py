@@ -1,9 +1,20 @@
 """The way of a change, in a world in memory: what is built, skipped, told and remembered."""
 
 import asyncio
+from collections.abc import AsyncGenerator, Sequence
+
+import msgspec
 
 from nixmill.core.attempt import RetryPolicy
-from nixmill.core.evaluation import EvalError, EvalFault, EvaluationSettings
+from nixmill.core.evaluation import (
+    EvalError,
+    EvalFault,
+    EvalRecord,
+    EvaluationRequest,
+    EvaluationSettings,
+    FlakeTarget,
+    NoSuchTargetError,
+)
 from nixmill.core.outcome import Outcome
 from nixmill.core.run_event import (
     AttributeErred,
@@ -20,10 +31,11 @@ from nixmill.core.run_event import (
     WorkEnded,
     WorkStarted,
 )
+from nixmill.core.target import FlakeWord
 from nixmill.doors import DoorError
 from nixmill.nix.build_result import BuildStatus
 from tests.fakes.store import Script
-from tests.support.world import World, broken, until
+from tests.support.world import CommitEvaluator, World, broken, until
 
 
 async def test_what_is_absent_is_built_leaves_first_and_settles_good() -> None:
@@ -356,3 +368,32 @@ async def test_a_server_records_an_evaluation_while_it_goes_on() -> None:
     assert await checking is Verdict.GOOD
     assert [one.path[-1] for part in world.history.part_rows for one in part.attributes] == ["0", "1"]
     assert {part.key for part in world.history.part_rows} == set(keys)
+
+
+class WithoutChecks(CommitEvaluator):
+    """Evaluates a flake that has every output but `checks` and `hydraJobs`."""
+
+    def evaluate(self, request: EvaluationRequest) -> AsyncGenerator[Sequence[EvalRecord], None]:
+        target = request.targets[0]
+        if isinstance(target, FlakeTarget) and target.attr != ("packages",):
+            raise NoSuchTargetError(f"There is no attribute {target.attr}.")
+        return super().evaluate(request)
+
+
+async def test_a_flake_without_checks_is_checked_by_what_it_has() -> None:
+    world = World(evaluator=WithoutChecks())
+    drv = world.store.derivation("lib")
+    world.commit([world.attribute("lib", drv)])
+    assert await world.check(compare=False) is Verdict.GOOD
+    assert [event.text for event in world.told(Noticed) if isinstance(event, Noticed)] == [
+        "There is no .#checks: .#hydraJobs is checked instead.",
+        "There is no .#hydraJobs: .#packages is checked instead.",
+    ]
+    assert world.builder.finished == [drv]
+
+
+async def test_what_somebody_named_has_to_be_there() -> None:
+    world = World(evaluator=WithoutChecks())
+    world.commit([])
+    request = msgspec.structs.replace(world.request(compare=False), words=(FlakeWord(".", ("checks",)),))
+    assert await world.flow(request).check() is Verdict.EVALUATION_FAILED

@@ -171,3 +171,7 @@ class EvaluationFailedError(Exception):
         """Keep the sentence and Nix's own text apart."""
         super().__init__(message)
         self.detail = detail
+
+
+class NoSuchTargetError(EvaluationFailedError):
+    """A target that is named is not there."""

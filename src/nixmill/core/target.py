@@ -16,6 +16,8 @@ from nixmill.core.source import Tree
 from nixmill.nix.attr_path import AttrPath, AttrPathError, parse, show
 
 DEFAULT_FLAKE_OUTPUT: Final = "checks"
+OTHER_FLAKE_OUTPUTS: Final = ("hydraJobs", "packages")
+"""What is checked of a flake without checks, where nobody says; the first that it has."""
 DEFAULT_FILES: Final = ("release.nix", "default.nix")
 _REMOTE: Final = ("github:", "gitlab:", "sourcehut:", "git+", "http:", "https:", "tarball:", "hg+", "ssh:")
 
@@ -100,6 +102,16 @@ def default_words(present: frozenset[str], directory: str = ".") -> tuple[Word, 
         "There is no flake.nix, release.nix or default.nix here, so there is nothing to evaluate.",
         "Go to a project's directory, name a file (nixmill run path/to/file.nix), or start one with: nixmill init",
     )
+
+
+def other_words(words: tuple[Word, ...]) -> tuple[Word, ...] | None:
+    """Return what to try next where the default output of a flake is not there; None where nothing is left."""
+    outputs = (DEFAULT_FLAKE_OUTPUT, *OTHER_FLAKE_OUTPUTS)
+    match words:
+        case (FlakeWord(directory, (output,)),) if output in outputs[:-1]:
+            return (FlakeWord(directory, (outputs[outputs.index(output) + 1],)),)
+        case _:
+            return None
 
 
 def show_word(word: Word) -> str:

@@ -135,6 +135,7 @@ class Fetching:
             who=self._reached.url,
         )
         answer = await transport(command, self._guard)
+        await asyncio.to_thread(self._see_size)  # it may have ended between two looks
         self._suspicious |= hints_damage(answer.complaint, failed=answer.status != 0)
         return answer
 

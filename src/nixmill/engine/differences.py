@@ -1,9 +1,12 @@
 """What a complete evaluation has and its base has not, and the other way round: for people, and as rows."""
 
-from nixmill.core.diff import Base
-from nixmill.core.history import DifferenceRow
+from collections.abc import Collection, Sequence
+
+from nixmill.core.diff import Base, always_changing
+from nixmill.core.history import DifferenceRow, EvaluationRow
 from nixmill.core.run_event import AttributesRemoved, Change, ErrorsCompared
 from nixmill.engine.intake import Intake
+from nixmill.nix.attr_path import AttrPath, show
 
 
 def differences(base: Base, intake: Intake) -> tuple[ErrorsCompared, AttributesRemoved]:
@@ -22,3 +25,13 @@ def difference_rows(run: int, erred: ErrorsCompared, removed: AttributesRemoved)
         for path, new, by in removed.removed
     ]
     return rows
+
+
+def always_changing_sentence(changed: Collection[AttrPath], rows: Sequence[EvaluationRow]) -> str:
+    """Say which changed attributes differed in each of the last evaluations; empty where none did."""
+    names = [show(path) for path in sorted(set(changed) & always_changing(rows))]
+    if not names:
+        return ""
+    shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+    often = f"changed in each of the last {len(rows)} evaluations here"
+    return f"{shown}: {often}. If its own sources did not, it depends on the commit itself."

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from nixmill.core.diff import ALWAYS_CHANGING_MIN, Base, always_changing
+from nixmill.core.diff import ALWAYS_CHANGING_MIN, Base
 from nixmill.core.evaluation import (
     Attribute,
     EvalError,
@@ -20,6 +20,7 @@ from nixmill.core.evaluation import (
     EvaluationEnded,
     EvaluationFailedError,
     EvaluationRequest,
+    NoSuchTargetError,
 )
 from nixmill.core.history import AttributeRow, EvaluationRow, RunEndRow, RunRow, evaluation_key, reusable
 from nixmill.core.plan_view import PlanView
@@ -34,11 +35,11 @@ from nixmill.core.run_event import (
     Verdict,
 )
 from nixmill.core.source import NoBase, Tree, TreeRequest
-from nixmill.core.target import Word, show_word
+from nixmill.core.target import Word, other_words, show_word
 from nixmill.doors import DoorError, NotAllowedError
 from nixmill.engine.build_site import BuildSite
 from nixmill.engine.comparison import EXPLAINED_MAX, evaluate_all
-from nixmill.engine.differences import difference_rows, differences
+from nixmill.engine.differences import always_changing_sentence, difference_rows, differences
 from nixmill.engine.dry_run import plan_view
 from nixmill.engine.explain import explain_all
 from nixmill.engine.intake import Intake
@@ -47,8 +48,9 @@ from nixmill.engine.question import place, question, words_for
 from nixmill.engine.recorder import Recorder
 from nixmill.engine.request import RunDoors, RunRequest, Tell
 from nixmill.engine.settlement import Settlement
+from nixmill.engine.task_group import innermost
 from nixmill.engine.works import Works
-from nixmill.nix.attr_path import AttrPath, show
+from nixmill.nix.attr_path import AttrPath
 from nixmill.nix.store_path import StorePath
 
 KNOWN_GROUP: Final = 1000
@@ -162,14 +164,14 @@ class Flow:
                 if self._cancelled:
                     self.cancel()
         except* DoorError as errors:
-            self._trouble = _first(errors)
+            trouble = innermost(errors)
+            self._trouble = trouble if isinstance(trouble, DoorError) else None
 
     async def _evaluate_both(self, subject: Subject) -> None:
         """Evaluate the tree, then the base where it is not known: a base nobody has built lets nothing be skipped."""
         base = subject.base
         try:
-            known = await self._recall_base(subject)
-            await self._evaluate(subject)
+            subject, known = await self._evaluate_first_that_is_there(subject)
             if known is None and isinstance(base, Tree):
                 await self._evaluate_base(base, subject.words)
             self._tell_differences()
@@ -182,6 +184,21 @@ class Flow:
         finally:
             self._settlement.let_go()
             self.site.seal()
+
+    async def _evaluate_first_that_is_there(self, subject: Subject) -> tuple[Subject, Base | None]:
+        """Evaluate; where nobody named targets and a flake has no checks, what it has in their place."""
+        while True:
+            known = await self._recall_base(subject)
+            try:
+                await self._evaluate(subject)
+            except NoSuchTargetError:
+                words = other_words(subject.words) if not self._request.words else None
+                if words is None:
+                    raise
+                self._notice(f"There is no {show_word(subject.words[0])}: {show_word(words[0])} is checked instead.")
+                subject = subject._replace(words=words)
+            else:
+                return subject, known
 
     async def _recall_base(self, subject: Subject) -> Base | None:
         """Return what earlier runs know of the base. Without any base, nothing is held back for it."""
@@ -293,8 +310,7 @@ class Flow:
         if self._failure is not None:
             return Stop(verdict=Verdict.EVALUATION_FAILED, because=str(self._failure))
         if self._trouble is not None:
-            denied = isinstance(self._trouble, NotAllowedError)
-            verdict = Verdict.NOT_ALLOWED if denied else Verdict.INFRASTRUCTURE
+            verdict = Verdict.NOT_ALLOWED if isinstance(self._trouble, NotAllowedError) else Verdict.INFRASTRUCTURE
             return Stop(verdict=verdict, because=str(self._trouble))
         return None
 
@@ -341,14 +357,9 @@ class Flow:
         """Tell which changed attributes differ in every evaluation: comparing says nothing about them (D18)."""
         archive, base = self._doors.archive, self._base
         changed = {path for path, one in self._intake.attributes.items() if base is not None and not base.same(one)}
-        if archive is None or not changed:
-            return
-        rows = await archive.recent_evaluations(tree.checkout, ALWAYS_CHANGING_MIN)
-        names = [show(path) for path in sorted(changed & always_changing(rows))]
-        if names:
-            shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-            often = f"changed in each of the last {len(rows)} evaluations here"
-            self._notice(f"{shown}: {often}. If its own sources did not, it depends on the commit itself.")
+        if archive is not None and changed:
+            rows = await archive.recent_evaluations(tree.checkout, ALWAYS_CHANGING_MIN)
+            self._notice(always_changing_sentence(changed, rows))
 
     def _record_evaluation(
         self,
@@ -385,10 +396,5 @@ class Flow:
         return self._doors.clock.monotonic() - self._began
 
     def _notice(self, text: str) -> None:
-        self._tell(Noticed(text=text))
-
-
-def _first(errors: BaseExceptionGroup[DoorError]) -> DoorError:
-    """Return the first error of a group, however deep it lies."""
-    inner = errors.exceptions[0]
-    return _first(inner) if isinstance(inner, BaseExceptionGroup) else inner
+        if text:
+            self._tell(Noticed(text=text))

@@ -29,6 +29,7 @@ from nixmill.engine.request import RunRequest
 from nixmill.engine.run_teller import RunTeller, insist
 from nixmill.engine.server_doors import ServerDoors
 from nixmill.engine.server_request import config_of, server_request
+from nixmill.engine.task_group import innermost
 from nixmill.engine.works import Works
 
 FETCH_TRIES: Final = 5
@@ -178,9 +179,9 @@ class Journey:
         try:
             return await step(change)
         except Exception as error:  # noqa: BLE001 - it is told, and logged where it is our fault
-            return await self._failed(change, _innermost(error))
+            return await self._failed(change, innermost(error))
 
-    async def _failed(self, change: Change, error: Exception) -> bool:
+    async def _failed(self, change: Change, error: BaseException) -> bool:
         match error:
             case InputError():
                 return await self._end(change, Verdict.EVALUATION_FAILED, str(error))
@@ -240,10 +241,3 @@ class Journey:
         """Give a change its verdict without a flow."""
         await self._note(change, verdict=verdict, sentence=sentence, ended_at=self._doors.clock.now())
         return False
-
-
-def _innermost(error: Exception) -> Exception:
-    """Return the first error of a group, however deep it lies: what a task group was left by."""
-    while isinstance(error, ExceptionGroup):
-        error = error.exceptions[0]
-    return error

@@ -7,7 +7,15 @@ import difflib
 import re
 from typing import Final, assert_never
 
-from nixmill.core.evaluation import EvalError, EvaluationFailedError, ExpressionTarget, FileTarget, FlakeTarget, Target
+from nixmill.core.evaluation import (
+    EvalError,
+    EvaluationFailedError,
+    ExpressionTarget,
+    FileTarget,
+    FlakeTarget,
+    NoSuchTargetError,
+    Target,
+)
 from nixmill.edge.evaluator import faults
 from nixmill.nix import eval_message
 from nixmill.nix.attr_path import show, show_name
@@ -78,7 +86,7 @@ def unknown(target: Target, index: int, names: list[str]) -> EvaluationFailedErr
         hint = "There are: " + ", ".join(show_name(n) for n in names[:_SHOWN]) + more + "."
     else:
         hint = "There is nothing in it."
-    return EvaluationFailedError(f"There is no attribute {wanted} in {where}. {hint}")
+    return NoSuchTargetError(f"There is no attribute {wanted} in {where}. {hint}")
 
 
 def not_started(text: str, status: int) -> EvaluationFailedError:
