@@ -55,6 +55,20 @@ async def test_home_says_what_is_broken_since_when_and_what_runs(world: World) -
     assert [line.running for line in page.projects] == [0, 1]
 
 
+async def test_a_cancelled_run_does_not_change_how_a_branch_stands(world: World) -> None:
+    good, bad, new = await world.project("good"), await world.project("bad"), await world.project("new")
+    passed = await world.whole(good)
+    failed = await world.whole(bad, Verdict.BUILD_FAILED)
+    for project in (good, bad):
+        await world.whole(project, Verdict.CANCELLED)
+    only = await world.whole(new, Verdict.CANCELLED)
+    page = await pages(world).home(ALL)
+    assert [line.latest and line.latest.number for line in page.broken] == [failed]
+    lines = {line.project.name: line.default for line in page.projects}
+    stands = {name: line and line.latest and line.latest.number for name, line in lines.items()}
+    assert stands == {"good": passed, "bad": failed, "new": only}
+
+
 async def test_a_project_without_runs_and_one_that_cannot_be_fetched_are_there(world: World) -> None:
     project = await world.project("mill")
     await world.refs.saw(project.id, Polled(at=NOW, fault="The host does not answer."), None, [])

@@ -137,8 +137,9 @@ def _evaluation(facts: Facts, after: str) -> str:
     if len(facts.errors) == 1:
         what = f"{facts.errors[0].attribute} did not evaluate ({facts.errors[0].fault})"
     else:
-        names = _some([error.attribute for error in facts.errors])
-        what = f"{len(facts.errors):,} attributes did not evaluate ({names})"
+        parent, names = _below([error.attribute for error in facts.errors])
+        of = f" of {parent}" if parent else ""
+        what = f"{len(facts.errors):,} attributes{of} did not evaluate ({_some(names)})"
     bad = len(_not_good(facts))
     others = f"; of {counted(facts.counts.attributes, 'other')} {bad:,} failed" if bad else ""
     step = "; mend it and run again" if facts.typed else ""
@@ -171,6 +172,14 @@ def _cancelled(facts: Facts, after: str) -> str:
 
 def _not_good(facts: Facts) -> list[AttributeReport]:
     return [one for one in facts.attributes if one.outcome not in {None, Outcome.SUCCEEDED}]
+
+
+def _below(names: Sequence[str]) -> tuple[str, list[str]]:
+    """Return what names of attributes have in common before their last dot, said once, and the rest of each."""
+    parents = {name.rpartition(".")[0] for name in names}
+    if len(parents) != 1 or any('"' in name for name in names):
+        return "", list(names)
+    return parents.pop(), [name.rpartition(".")[2] for name in names]
 
 
 def _some(names: Sequence[str]) -> str:

@@ -3,7 +3,7 @@
 Each is one step into an index over (project, ref, verdict, number), so that no history, however long, is read.
 """
 
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Connection, Row, ScalarSelect, Select, Subquery, func, literal, select
 
@@ -61,6 +61,16 @@ def one_stream(stream: Stream) -> Subquery:
     ).subquery("stream")
 
 
+TELLING: Final = (*FAULTS, Verdict.INFRASTRUCTURE)
+"""Verdicts besides good by which a branch stands as it does: a cancelled run does not change how it stands."""
+
+
+def _under_way(stream: Any) -> ScalarSelect[Any]:  # noqa: ANN401 - a table of streams
+    of = run.c
+    query = select(func.max(of.number)).where(of.project_id == stream.project, of.ref == stream.ref)
+    return query.where(of.verdict.is_(None)).scalar_subquery()
+
+
 def _number(stream: Any, pick: Any, name: Any, verdict: Verdict | None, above: Any = None) -> ScalarSelect[Any]:  # noqa: ANN401 - columns or values
     of = run.c
     query = select(pick(of.number)).where(of.project_id == stream.project, of.ref == name)
@@ -80,6 +90,8 @@ def _facts(streams: Subquery) -> Select[Any]:
         of.gone_at,
         _number(of, func.max, of.ref, None).label("latest"),
         _number(of, func.max, of.ref, Verdict.GOOD).label("good"),
+        _under_way(of).label("under_way"),
+        *(_number(of, func.max, of.ref, verdict).label(f"last_{at}") for at, verdict in enumerate(TELLING)),
     ).subquery("known")
     after = func.coalesce(known.c.good, 0)
     first = [_number(known.c, func.min, known.c.ref, verdict, after) for verdict in FAULTS]
@@ -90,19 +102,25 @@ def ref_lines(connection: Connection, sight: Sight, streams: Subquery) -> dict[S
     """Return what is to be said of refs, in two questions however many they are."""
     rows = connection.execute(_facts(streams)).all()
     failing = {Stream(row.project, row.ref): _first(row) for row in rows}
-    numbers = {number for row in rows for number in (row.latest, row.good) if number is not None}
+    numbers = {number for row in rows for number in (_standing(row), row.good) if number is not None}
     runs = runs_by_number(connection, sight, numbers | {each for each in failing.values() if each is not None})
     return {
         Stream(row.project, row.ref): RefLine(
             ref=row.ref,
-            jobset=_of(runs, row.latest, "jobset"),
-            latest=runs.get(row.latest),
+            jobset=_of(runs, _standing(row), "jobset"),
+            latest=runs.get(_standing(row) or 0),
             last_good=runs.get(row.good),
             failing_since=runs.get(failing[Stream(row.project, row.ref)] or 0),
             gone_at=row.gone_at,
         )
         for row in rows
     }
+
+
+def _standing(row: Row[Any]) -> int | None:
+    """Return the run by which a ref stands: the newest that was not cancelled, where there is one."""
+    told: list[int | None] = [row.good, row.under_way, *(getattr(row, f"last_{at}") for at in range(len(TELLING)))]
+    return max((number for number in told if number is not None), default=row.latest)
 
 
 def _first(row: Row[Any]) -> int | None:
