@@ -1,6 +1,6 @@
 """The office as a recorder: says yes to everything and keeps what was asked."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -98,6 +98,10 @@ class FakeOffice:
     async def checklist(self) -> Sequence[ChecklistItem]:
         self._did("checklist")
         return []
+
+    async def numbers(self, sight: Sight) -> Mapping[str, float]:
+        self._did("numbers", sight)
+        return {"derivations.waiting": 3.0}
 
     async def forecasts(self) -> Sequence[Forecast]:
         self._did("forecasts")

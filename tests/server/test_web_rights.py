@@ -93,7 +93,7 @@ NEEDS: Final[dict[tuple[str, str], Need]] = {
 STREAMS: Final = ("/r/{number}", "/p/{name}", "/p/{name}/b/{ref:path}", "/log/{attempt}")
 """Pages that are followed live: the same rights, asked for as events."""
 QUERY: Final = {"/p/{name}/a/{attribute:path}": "?ref=main", "/search": "?q=hidden"}
-READING: Final = frozenset({"queue", "machines", "needs", "checklist", "forecasts", "why", "wait_reason"})
+READING: Final = frozenset({"queue", "machines", "needs", "checklist", "forecasts", "why", "wait_reason", "numbers"})
 """What the office is asked without doing anything."""
 PEOPLE: Final = ("stranger", "outsider", "viewer", "member", "owner", "admin")
 TOKENS: Final = {

@@ -47,6 +47,8 @@ def test_how_repositories_are_fetched_is_a_setting(settings: ServerSettings, exp
         ({"url": "https://evil.example/mill.git"}, {"url"}),
         ({"url": "https://evil.example/mill.git", "credential": ""}, set()),
         ({"url": "FILE:///etc", "credential": ""}, {"url"}),
+        ({"weight": 100}, {"weight"}),
+        ({"weight": 1}, set()),
     ],
 )
 def test_what_only_administrators_change(change: dict[str, str], fields: set[str]) -> None:

@@ -3,7 +3,7 @@
 Whether somebody may is decided before (`nixmill.core.access`, by the web); here it is done, durably, and audited.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Protocol
 
@@ -94,6 +94,9 @@ class Office(Protocol):
 
     async def checklist(self) -> Sequence[ChecklistItem]:
         """Return the steps of a new installation; empty once all are done."""
+
+    async def numbers(self, sight: Sight) -> Mapping[str, float]:
+        """Return numbers for metrics that only the running server knows; most of them for administrators alone."""
 
     async def forecasts(self) -> Sequence[Forecast]:
         """Return the places on disk and when they will be full."""

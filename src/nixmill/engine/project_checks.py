@@ -85,6 +85,8 @@ def for_administrators(before: Project | None, after: Project) -> dict[str, str]
         said["url"] = "Only administrators add repositories of the server's own disk."
     elif before is not None and before.credential and after.credential and after.url != url:
         said["url"] = "Only administrators change the URL of a project that has a credential."
+    if after.weight > max(1, before.weight if before else 1):
+        said["weight"] = "Only administrators give a project a larger share of the machines."
     if after.credential and after.credential != (before.credential if before else ""):
         said["credential"] = "Only administrators give a project a credential."
     return said

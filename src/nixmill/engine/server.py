@@ -11,6 +11,7 @@ from typing import Final
 
 import structlog
 
+from nixmill.core.access import Sight
 from nixmill.core.history import Keep, Pruned
 from nixmill.doors import DoorError
 from nixmill.engine.courier import CourierDesk
@@ -133,6 +134,19 @@ class Server(WhyOffice):
             return doomed
         await self._doors.logs.delete(doomed.attempts)
         return await self._doors.archive.prune(rule)
+
+    async def numbers(self, sight: Sight) -> dict[str, float]:
+        """See `Office`."""
+        found = {"remotes.out_of_reach": float(len(await self._doors.past.out_of_reach(sight)))}
+        if sight.everything:
+            counts = [flow.site.plan.counts() for flow in self.journey.flows.values()]
+            found["derivations.waiting"] = float(sum(each.waiting + each.ready for each in counts))
+            found["places.wanted"] = float(len(self._gate.waiting()))
+            for outcome in ("delivered", "retried", "dead"):
+                found[f"messages.{outcome}"] = float(getattr(self.courier, outcome))
+            for outcome in ("ended", "lost"):
+                found[f"hooks.{outcome}"] = float(getattr(self.hooks, outcome))
+        return found
 
     async def replay(self, asker: Asker, parcel: int) -> bool:
         """See `Office`."""

@@ -38,6 +38,11 @@ SERIES: Final = (
     Series("attempts.day", "attempts_last_day", ("work", "outcome"), "Attempts that ended in the last 24 hours."),
     Series("failures.remembered", "failures_remembered", (), "Derivations that are known to fail."),
     Series("projects", "projects", (), "Projects."),
+    Series("derivations.waiting", "derivations_waiting", (), "Derivations that wait in runs under way."),
+    Series("places.wanted", "builds_waiting_for_a_place", (), "Builds that could start if a machine had room."),
+    Series("messages", "messages", ("outcome",), "Tries to deliver messages since the server started."),
+    Series("hooks", "hooks", ("outcome",), "Hooks that ended since the server started."),
+    Series("remotes.out_of_reach", "remotes_out_of_reach", (), "Projects that could not be looked at the last time."),
 )
 """The first whose prefix fits names a number."""
 
@@ -51,6 +56,8 @@ async def metrics(ask: Asked) -> Response:
     gauges = {one.name: Gauge(f"nixmill_{one.name}", one.meaning, one.labels, registry=registry) for one in SERIES}
     for key, value in (await ask.site.build_pages.numbers(ask.sight, None)).items():
         _set(gauges, key, value)
+    for key, value in (await ask.site.office.numbers(ask.sight)).items():
+        _set(gauges, key, value)
     return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST, headers={"Cache-Control": "no-store"})
 
 
@@ -63,7 +70,7 @@ async def healthz(request: Request) -> Response:
 
 
 def _set(gauges: Mapping[str, Gauge], key: str, value: float) -> None:
-    """Set the number that the database calls `key`; one that has no name here is left out."""
+    """Set the number that the database, or the engine, calls `key`; one that has no name here is left out."""
     for one in SERIES:
         if key == one.prefix or (one.labels and key.startswith(f"{one.prefix}.")):
             labels = key.removeprefix(one.prefix).removeprefix(".").split(".") if one.labels else []
