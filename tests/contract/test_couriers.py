@@ -271,6 +271,7 @@ async def test_what_a_server_answers_decides_about_another_try(
         (f"Retry-After: {format_datetime(datetime.now(UTC) + timedelta(hours=1), usegmt=True)}", 3000, 3600),
         ("Retry-After: 99999999999999999999", 86_400, 86_400),
     ],
+    ids=["seconds", "date", "too large"],
 )
 async def test_the_time_that_a_server_names_is_told(
     outgoing: Outgoing, credentials: Credentials, header: str, least: float, most: float
