@@ -89,6 +89,29 @@ async def test_starting_twice_is_starting_once_and_a_step_is_done_once(durable: 
     assert done == ["1", "end", "2", "end"]
 
 
+async def test_what_has_ended_begins_anew_where_that_is_asked_for(durable: Durable) -> None:
+    done: list[str] = []
+
+    async def trip(key: str) -> None:
+        async def step() -> None:
+            done.append("step")
+            if done == ["step"]:
+                raise ValueError(key)
+
+        await durable.step("one", step)
+        done.append("end")
+
+    durable.define("trip", trip)
+    await durable.launch()
+    await durable.start("trip", "1", again=True)
+    await until(lambda: done == ["step"])
+    async with asyncio.timeout(20):
+        while "end" not in done:  # it may take a moment until the fault is recorded
+            await durable.start("trip", "1", again=True)
+            await asyncio.sleep(0.1)
+    assert done == ["step", "step", "end"]
+
+
 async def test_a_step_that_raises_ends_the_workflow_but_no_other(durable: Durable) -> None:
     done: list[str] = []
 

@@ -102,9 +102,13 @@ class MemoryDurable:
         """See `Durable`."""
         self._bodies[name] = body
 
-    async def start(self, name: str, key: str) -> None:
+    async def start(self, name: str, key: str, *, again: bool = False) -> None:
         """See `Durable`."""
         id_ = f"{name}:{key}"
+        if again and id_ in self._ended:
+            self._ended.discard(id_)
+            self._results.pop(id_, None)
+            self._tasks.pop(id_, None)
         if id_ not in self._ended:
             self._open.setdefault(id_, (name, key))
             self._go_on()

@@ -280,8 +280,11 @@ class Durable(Protocol):
     def define(self, name: str, body: Callable[[str], Awaitable[None]]) -> None:
         """Name a workflow; before `launch`. Its one argument is the key."""
 
-    async def start(self, name: str, key: str) -> None:
-        """Start a workflow by its deterministic id `name:key`; starting it twice is starting it once."""
+    async def start(self, name: str, key: str, *, again: bool = False) -> None:
+        """Start a workflow by its deterministic id `name:key`; starting it twice is starting it once.
+
+        With `again`, one that has ended, well or by a fault, begins anew; one that goes on is left alone.
+        """
 
     async def step(self, name: str, work: Callable[[], Awaitable[T]]) -> T:
         """Run a step of the current workflow at least once, and never again once its result is recorded.

@@ -25,6 +25,7 @@ from nixmill.edge.database.place import Place, PostgresServer, SqliteFile
 T = TypeVar("T")
 
 POLL_S: Final = 0.2
+ENDED: Final = frozenset({"SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"})
 FORGOTTEN: Final = 500
 """Workflows that are deleted together."""
 APPLICATION: Final = "nixmill"
@@ -80,9 +81,13 @@ class DbosDurable:
         workflow.__qualname__ = workflow.__name__ = name
         self._bodies[name] = DBOS.workflow(name=name, max_recovery_attempts=None)(workflow)
 
-    async def start(self, name: str, key: str) -> None:
+    async def start(self, name: str, key: str, *, again: bool = False) -> None:
         """See `Durable`."""
-        with SetWorkflowID(f"{name}:{key}"):
+        id_ = f"{name}:{key}"
+        known = await DBOS.get_workflow_status_async(id_) if again else None
+        if known is not None and known.status in ENDED:
+            await DBOS.delete_workflow_async(id_)
+        with SetWorkflowID(id_):
             await DBOS.enqueue_workflow_async(name, self._bodies[name], key)
 
     def enqueue(self, connection: Connection, name: str, key: str) -> None:

@@ -157,6 +157,13 @@ class Journey:
 
     async def _conclude(self, number: int) -> None:
         """Count, tell people and programs, and say that it is over. Doing so again changes nothing."""
+        try:
+            await self._concluded(number)
+        except Exception:
+            log.exception("a run's end could not be told; it is tried again when the server starts", run=number)
+            raise
+
+    async def _concluded(self, number: int) -> None:
         self._let_go(number)
         change = await self._change(number)
         if change is None:

@@ -70,7 +70,8 @@ class Server(WhyOffice):
             log.info("attempts were broken off when the server ended", attempts=broken_off)
         await self._doors.durable.launch()
         for change in await self._doors.changes.open_changes():
-            await self._doors.durable.start(CHANGE, str(change.number))  # harmless where it is known, as it should be
+            # As a rule it is known and goes on; one that a fault of ours ended without a verdict begins anew.
+            await self._doors.durable.start(CHANGE, str(change.number), again=True)
         loops = (self._watch.run, self._timers.run, self.courier.run, self.hooks.run, self._upkeep)
         tasks = [asyncio.create_task(self._for_ever(loop)) for loop in loops]
         try:
