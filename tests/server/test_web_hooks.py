@@ -18,7 +18,7 @@ BODY_MAX = 10_000
 @pytest.fixture
 async def world() -> AsyncIterator[WebWorld]:
     office = HalfOffice()
-    async with web_world(ServerSettings(body_bytes=BODY_MAX), office=office) as made:
+    async with web_world(ServerSettings(body_bytes=1024, webhook_bytes=BODY_MAX), office=office) as made:
         office.join(made)
         await made.project("mill", Visibility.PRIVATE)
         yield made

@@ -23,7 +23,7 @@ FORM: Final = {
     "visibility": "private",
     "default_branch": "main",
     "poll_s": "120",
-    "weight": "3",
+    "weight": "1",
     "enabled": "true",
 }
 ROW: Final = {
@@ -66,7 +66,7 @@ async def added(world: WebWorld, browser: Browser, **fields: str) -> Project:
 async def test_a_project_is_added_by_a_form_and_belongs_to_who_added_it(world: WebWorld) -> None:
     browser = await world.signed_in("ada")
     project = await added(world, browser, **ROW)
-    assert (project.title, project.visibility, project.poll_s, project.weight) == ("The mill", "private", 120, 3)
+    assert (project.title, project.visibility, project.poll_s, project.weight) == ("The mill", "private", 120, 1)
     assert (project.enabled, project.submodules, project.declared) == (True, False, False)
     (jobset,) = await world.site.projects.jobsets(project.id)
     assert msgspec.structs.replace(jobset, id=0, project=0) == Jobset(

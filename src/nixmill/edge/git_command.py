@@ -22,6 +22,7 @@ import msgspec
 from nixmill.core.errors import InputError
 from nixmill.doors import DoorError
 
+_DRAIN_S: Final = 5.0
 TIME_LIMIT_S: Final = 120.0
 """For one command. `git status` on a cold disk with 500,000 files takes about a minute."""
 _KEPT: Final = frozenset({"GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM", "GIT_CONFIG_NOSYSTEM", "GIT_CEILING_DIRECTORIES"})
@@ -158,4 +159,14 @@ async def end(process: asyncio.subprocess.Process) -> None:
     if process.returncode is None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
+        await _drain(process)
         await process.wait()
+
+
+async def _drain(process: asyncio.subprocess.Process) -> None:
+    """Read what a killed command left in its pipes: asyncio waits for their end before it tells that of the command."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_DRAIN_S):  # somebody outside its group may hold the other end
+            for stream in (process.stdout, process.stderr):
+                while stream is not None and await stream.read(1 << 16):
+                    pass

@@ -71,15 +71,19 @@ async def transport(command: Command, guard: Callable[[], Awaitable[None]] | Non
             task.result()
         answer = await reading
     finally:
-        if not reading.done():  # whoever holds the other end of its pipes works still, the command itself or a child
+        if not _is_good(reading):  # whoever holds the other end of its pipes works still, the command or a child
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
         for task in tasks:
             task.cancel()
-        await end(process)
         await asyncio.gather(*tasks, return_exceptions=True)
+        await end(process)
     assert isinstance(answer, Answer)  # noqa: S101 - for mypy: the set holds futures of two kinds
     return answer
+
+
+def _is_good(reading: asyncio.Future[object]) -> bool:
+    return reading.done() and not reading.cancelled() and reading.exception() is None
 
 
 async def _start(command: Command) -> asyncio.subprocess.Process:
@@ -103,7 +107,13 @@ async def _start(command: Command) -> asyncio.subprocess.Process:
 
 async def _communicate(process: asyncio.subprocess.Process, command: Command) -> Answer:
     assert process.stdout and process.stderr  # noqa: S101, PT018 - pipes were asked for
-    output, complaint = await asyncio.gather(_all_of(process.stdout, command), _end_of(process.stderr))
+    reading = [asyncio.ensure_future(each) for each in (_all_of(process.stdout, command), _end_of(process.stderr))]
+    try:
+        output, complaint = await asyncio.gather(*reading)
+    finally:
+        for task in reading:
+            task.cancel()
+        await asyncio.gather(*reading, return_exceptions=True)
     return Answer(status=await process.wait(), output=output, complaint=complaint.decode(errors="replace"))
 
 
