@@ -191,7 +191,8 @@ def _around(connection: Connection, sight: Sight, found: Head) -> Mapping[str, A
     row = found.row
     of = evaluation.c
     told = connection.execute(select(of.seconds, of.complete).where(of.id == found.place.evaluation)).one_or_none()
-    base = connection.execute(select(of.run).where(of.key == row.base_evaluation)).scalar()
+    recorded = select(of.run).where(of.key == row.base_evaluation, of.run != row.number)  # its own run is no other one
+    base = connection.execute(recorded).scalar()
     again = select(run.c.number).where(run.c.retry_of == row.number).order_by(run.c.number)
     return {
         "base": runs_by_number(connection, sight, [base] if base is not None else []).get(base or 0),
