@@ -144,7 +144,6 @@ async def _open_doors(app: "App", settings: ServerSettings, stack: contextlib.As
         changes=SqlChanges(database, clock.now, accept),
         failures=failures,
         accounts=SqlAccounts(database, clock.now),
-        keys=SqlKeys(database),
         members=SqlMembers(database),
         outbox=SqlOutbox(database, clock.now),
         story=SqlStory(database),

@@ -91,6 +91,11 @@ class Polled(msgspec.Struct, frozen=True, kw_only=True):
     default_branch: str = ""
 
 
+def default_branch(project: Project, polled: Polled | None) -> str:
+    """Return the branch that counts as default: the project's own word, else the remote's; empty while nobody knows."""
+    return project.default_branch or (polled.default_branch if polled else "")
+
+
 class Ref(msgspec.Struct, frozen=True, kw_only=True):
     """A branch or tag as it was last seen."""
 

@@ -17,16 +17,17 @@ from nixmill.config import ProjectConfig
 from nixmill.core.change import Change, ChangeState, Origin, Progress
 from nixmill.core.errors import InputError
 from nixmill.core.history import AttemptRow
-from nixmill.core.project import Project
+from nixmill.core.project import Project, default_branch
 from nixmill.core.run_event import Verdict
 from nixmill.core.source import TreeRequest
 from nixmill.doors import DoorError
 from nixmill.engine.aftermath import Aftermath
 from nixmill.engine.flow import Flow
+from nixmill.engine.insist import insist
+from nixmill.engine.known_projects import project_by_id
 from nixmill.engine.live import log_topic, project_topic, run_topic
-from nixmill.engine.recorder import record_insisting
 from nixmill.engine.request import RunRequest
-from nixmill.engine.run_teller import RunTeller, insist
+from nixmill.engine.run_teller import RunTeller
 from nixmill.engine.server_doors import ServerDoors
 from nixmill.engine.server_request import config_of, server_request
 from nixmill.engine.task_group import innermost
@@ -98,7 +99,7 @@ class Journey:
 
     def _ended_alone(self, row: AttemptRow) -> None:
         """Record the end of an attempt whose run is gone, for those that will find its output."""
-        task = asyncio.create_task(record_insisting(self._doors.history, row))
+        task = asyncio.create_task(insist(lambda: self._doors.history.record([row])))
         self._writing.add(task)
         task.add_done_callback(self._writing.discard)
         task.add_done_callback(lambda _: self._doors.live.tell(log_topic(row.number), ended=True))
@@ -219,7 +220,7 @@ class Journey:
     async def _base(self, change: Change, project: Project, mirror: str) -> str:
         """Return the commit to compare with; empty where the merge base with the default branch is right."""
         polled = await self._doors.refs.polled(project.id)
-        default = project.default_branch or (polled.default_branch if polled else "")
+        default = default_branch(project, polled)
         if change.ref != f"refs/heads/{default}":
             return ""
         commit = await self._doors.past.previous_commit(change.number)
@@ -234,14 +235,15 @@ class Journey:
         return await self._doors.changes.change(number)
 
     async def _project(self, change: Change) -> Project:
-        found = [one for one in await self._doors.projects.projects() if one.id == change.project]
-        if not found:
+        found = await project_by_id(self._doors.projects, change.project)
+        if found is None:
             raise InputError("The project was deleted while this run waited.")
-        return found[0]
+        return found
 
     async def _note(self, change: Change, **known: object) -> None:
         """Record progress, however long the database is away, and tell pages."""
-        await insist(self._doors.changes, msgspec.convert({"number": change.number, **known}, Progress))
+        progress = msgspec.convert({"number": change.number, **known}, Progress)
+        await insist(lambda: self._doors.changes.progress(progress))
         self._doors.live.tell(run_topic(change.number), project_topic(change.project))
 
     async def _end(self, change: Change, verdict: Verdict, sentence: str) -> bool:

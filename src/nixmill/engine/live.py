@@ -8,8 +8,6 @@ import contextlib
 from collections.abc import Iterator
 from typing import Final
 
-import msgspec
-
 ALL: Final = "all"
 """The topic of everything."""
 
@@ -29,14 +27,6 @@ def log_topic(attempt: int) -> str:
     return f"log {attempt}"
 
 
-class Hint(msgspec.Struct, frozen=True, kw_only=True):
-    """Something changed."""
-
-    topic: str
-    ended: bool = False
-    """Nothing more will come under this topic."""
-
-
 class Listener:
     """Waits for hints of some topics; several that came meanwhile are one."""
 
@@ -45,9 +35,9 @@ class Listener:
         self._event = asyncio.Event()
         self.ended = False
 
-    def hear(self, hint: Hint) -> None:
-        """Take a hint."""
-        self.ended = self.ended or hint.ended
+    def hear(self, *, ended: bool) -> None:
+        """Take a hint; with `ended`, nothing more will come."""
+        self.ended = self.ended or ended
         self._event.set()
 
     async def changed(self, timeout: float) -> bool:
@@ -71,9 +61,8 @@ class Live:
     def tell(self, *topics: str, ended: bool = False, everywhere: bool = True) -> None:
         """Say that something changed under these topics and, unless it is as small as a line of a log, at all."""
         for topic in (*topics, ALL) if everywhere else topics:
-            hint = Hint(topic=topic, ended=ended and topic != ALL)
             for listener in self._listeners.get(topic, ()):
-                listener.hear(hint)
+                listener.hear(ended=ended and topic != ALL)
 
     @contextlib.contextmanager
     def listen(self, *topics: str) -> Iterator[Listener]:

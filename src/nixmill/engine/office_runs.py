@@ -10,9 +10,10 @@ import msgspec
 from nixmill.core.access import Sight
 from nixmill.core.change import BuildClass, Change, ChangeState, Origin
 from nixmill.core.errors import InputError
-from nixmill.core.project import Jobset, Project, Ref, belongs, short
+from nixmill.core.project import Jobset, Project, Ref, belongs, default_branch, short
 from nixmill.core.view.parts import AttributeLine
 from nixmill.engine.journey import Journey
+from nixmill.engine.known_projects import project_by_id
 from nixmill.engine.office import Again, Asker
 from nixmill.engine.office_projects import ProjectOffice
 from nixmill.engine.server_doors import ServerDoors
@@ -39,7 +40,7 @@ class RunOffice(ProjectOffice):
         if commit and not _COMMIT.fullmatch(commit):
             raise InputError(f"{commit!r} is no commit.", "Give the whole id, 40 hexadecimal digits.")
         polled = await self._doors.refs.polled(project.id)
-        default = project.default_branch or (polled.default_branch if polled else "")
+        default = default_branch(project, polled)
         name, commit = await self._named(project, ref or default, commit)
         jobsets = await self._doors.projects.jobsets(project.id)
         jobset = next((one for one in jobsets if one.enabled and belongs(one, name, default)), None)
@@ -144,10 +145,10 @@ class RunOffice(ProjectOffice):
         raise InputError(f"The project has no branch or tag {ref!r}.", remedy)
 
     async def _project(self, number: int) -> Project:
-        for project in await self._doors.projects.projects():
-            if project.id == number:
-                return project
-        raise InputError("The project was deleted.")
+        found = await project_by_id(self._doors.projects, number)
+        if found is None:
+            raise InputError("The project was deleted.")
+        return found
 
 
 def _full(ref: str, refs: Sequence[Ref]) -> str | None:

@@ -7,14 +7,11 @@ waits until it can.
 """
 
 import asyncio
-import itertools
-from collections.abc import Callable, Iterator, Sequence
-from typing import Final
+from collections.abc import Callable, Sequence
 
 from nixmill.core.history import Row
 from nixmill.doors import DoorError, History
-
-RETRY_S: Final = 5.0
+from nixmill.engine.insist import insist
 
 Then = Callable[[], None]
 _Item = tuple[Sequence[Row], Then | None]
@@ -68,31 +65,14 @@ class Recorder:
                 then()
 
     async def _record(self, rows: Sequence[Row]) -> None:
-        for pause in self._pauses():
-            try:
-                await self._history.record(rows)
-            except DoorError as error:
-                if self._insist and not error.retryable:
-                    raise
-                self._notice(f"{error} This run {'waits for it' if self._insist else 'goes on without history'}.")
-                await asyncio.sleep(pause)
-            else:
-                return
-        self._broken = True
-
-    def _pauses(self) -> Iterator[float]:
-        """Yield how long to wait after each try; after the last one the history is given up."""
-        return itertools.repeat(RETRY_S) if self._insist else iter([0.0])
-
-
-async def record_insisting(history: History, row: Row) -> None:
-    """Record a row, however long the database is away; raises what no waiting helps against."""
-    while True:
-        try:
-            await history.record([row])
-        except DoorError as error:
-            if not error.retryable:
-                raise
-            await asyncio.sleep(RETRY_S)
-        else:
+        if self._insist:
+            await insist(lambda: self._history.record(rows), lambda error: self._say(error, "waits for it"))
             return
+        try:
+            await self._history.record(rows)
+        except DoorError as error:
+            self._broken = True
+            self._say(error, "goes on without history")
+
+    def _say(self, error: DoorError, what: str) -> None:
+        self._notice(f"{error} This run {what}.")

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 from collections.abc import AsyncIterator, Callable
 from typing import Final
 
@@ -18,12 +19,11 @@ from nixmill.core.run_event import (
     WorkOutput,
     WorkPhase,
 )
-from nixmill.doors import DoorError
 from nixmill.doors.server import Changes
+from nixmill.engine.insist import insist
 from nixmill.engine.live import Live, log_topic, project_topic, run_topic
 
 NOTICES_MAX: Final = 50
-RETRY_S: Final = 5.0
 
 
 class RunTeller:
@@ -89,17 +89,4 @@ class RunTeller:
 
     async def _write(self) -> None:
         while (progress := await self._queue.get()) is not None:
-            await insist(self._changes, progress)
-
-
-async def insist(changes: Changes, progress: Progress) -> None:
-    """Record progress, however long the database is away; raises what no waiting helps against."""
-    while True:
-        try:
-            await changes.progress(progress)
-        except DoorError as error:
-            if not error.retryable:
-                raise
-            await asyncio.sleep(RETRY_S)
-        else:
-            return
+            await insist(functools.partial(self._changes.progress, progress))

@@ -18,7 +18,6 @@ from nixmill.doors.server import (
     Durable,
     Failures,
     HookRunner,
-    Keys,
     Members,
     Outbox,
     Past,
@@ -46,7 +45,6 @@ class ServerDoors:
     changes: Changes
     failures: Failures
     accounts: Accounts
-    keys: Keys
     members: Members
     outbox: Outbox
     story: Story

@@ -14,7 +14,7 @@ from cronsim import CronSim, CronSimError
 
 from nixmill.core.change import Change
 from nixmill.core.errors import InputError
-from nixmill.core.project import Jobset, Project
+from nixmill.core.project import Jobset, Project, default_branch
 from nixmill.core.watching import changes_due
 from nixmill.doors import DoorError
 from nixmill.engine.server_doors import ServerDoors
@@ -81,7 +81,7 @@ class Timers:
 
     async def _changes(self, project: Project, jobset: Jobset) -> list[Change]:
         polled = await self._doors.refs.polled(project.id)
-        default = project.default_branch or (polled.default_branch if polled else "")
+        default = default_branch(project, polled)
         refs = await self._doors.refs.refs(project.id)
         now = self._doors.clock.now()
         return [msgspec.structs.replace(one, requested_at=now) for one in changes_due(project, jobset, refs, default)]

@@ -11,7 +11,7 @@ from xml.etree.ElementTree import Element, SubElement, tostring
 from fastapi import APIRouter, Query, Response
 
 from nixmill.core.access import Action
-from nixmill.core.project import Project
+from nixmill.core.project import Project, default_branch
 from nixmill.core.status import LOOK, Status
 from nixmill.core.terminal_text import sanitise
 from nixmill.core.view.pages import BranchPage
@@ -65,8 +65,8 @@ async def feed(ask: Asked, name: str, ref: Ref = "") -> Response:
 
 
 async def _branch(ask: Ask, project: Project, ref: str) -> BranchPage | None:
-    polled = await ask.site.project_pages.project(ask.sight, project.name)
-    default = project.default_branch or (polled.polled.default_branch if polled and polled.polled else "")
+    page = await ask.site.project_pages.project(ask.sight, project.name)
+    default = default_branch(project, page.polled if page else None)
     return await ask.site.project_pages.branch(ask.sight, project.name, ref or default, None, ENTRIES)
 
 

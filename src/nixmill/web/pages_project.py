@@ -7,6 +7,7 @@ import msgspec
 from fastapi import APIRouter, Query, Response
 
 from nixmill.core.access import role_of
+from nixmill.core.project import default_branch as known_default
 from nixmill.core.status import Status
 from nixmill.core.terminal_text import counted
 from nixmill.core.view.pages import AttributePage, BranchPage, ChecklistItem, HomePage
@@ -147,7 +148,7 @@ async def default_branch(ask: Ask, name: str) -> str:
     page = await ask.site.project_pages.project(ask.sight, name)
     if page is None:
         raise not_there(f"project {name}")
-    found = page.project.default_branch or (page.polled.default_branch if page.polled else "")
+    found = known_default(page.project, page.polled)
     return found or next((urls.branch_name(line.ref) for line in page.refs), "main")
 
 

@@ -1,0 +1,27 @@
+"""Writes what has to be written, however long the database is away."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from nixmill.doors import DoorError
+
+RETRY_S: Final = 5.0
+
+
+def _say_nothing(_error: DoorError) -> None:
+    """Leave it to others to say that the database is away."""
+
+
+async def insist(write: Callable[[], Awaitable[None]], waits: Callable[[DoorError], None] = _say_nothing) -> None:
+    """Write, again and again while that may help, calling `waits` before each pause; raise what no waiting helps."""
+    while True:
+        try:
+            await write()
+        except DoorError as error:
+            if not error.retryable:
+                raise
+            waits(error)
+            await asyncio.sleep(RETRY_S)
+        else:
+            return
