@@ -20,6 +20,7 @@ from nixmill import config
 from nixmill.cli.main import CommandLine
 from nixmill.cli.wiring import Wiring
 from nixmill.config import server
+from nixmill.config.forges import ForgeSettings
 from nixmill.core import hook, message, project
 from nixmill.core.access import ALLOWED_FROM, ROLES, SCOPE_OF, Action
 from nixmill.core.outcome import MEANING
@@ -113,6 +114,7 @@ def server_settings() -> str:
         "[smtp]": server.SmtpSettings,
         "[matrix]": server.MatrixSettings,
         "[[oidc]]": server.OidcProvider,
+        "[[forge]]": ForgeSettings,
         "[[hook]]": hook.Hook,
         "[limits]": server.Limits,
         "[retention]": server.Retention,

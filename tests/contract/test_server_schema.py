@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Column, Connection, ForeignKeyConstraint, Table, UniqueConstraint, inspect, text
 
-from nixmill.edge.database import migrate, tables, tables_server
+from nixmill.edge.database import migrate, tables, tables_forge, tables_server
 from nixmill.edge.database.database import Database, open_database
 from nixmill.edge.database.engine import sqlite_engine
 from nixmill.edge.database.history import SqlHistory
@@ -161,7 +161,7 @@ def test_every_foreign_key_has_an_index_for_deletions(table: Table) -> None:
 async def test_the_names_of_tables_are_ours(database: Database) -> None:
     names = await database.read(lambda connection: inspect(connection).get_table_names(), action="look")
     assert {name for name in names if name.startswith("nm_")} == {*tables.metadata.tables, migrate.VERSION_TABLE}
-    assert tables_server.project.name in names
+    assert {tables_server.project.name, tables_forge.pull_request.name} <= set(names)
     assert isinstance(tables_server.project.c.id, Column)
 
 

@@ -6,11 +6,14 @@ from typing import Any
 
 import msgspec
 
-from nixmill.core.access import Sight
-from nixmill.core.account import AuditEntry
+from nixmill.core.access import Role, Sight
+from nixmill.core.account import AuditEntry, User
+from nixmill.core.errors import InputError
+from nixmill.core.forge import Event
 from nixmill.core.history import Pruned
 from nixmill.core.project import Jobset, Project
 from nixmill.core.view.pages import ChecklistItem, Forecast, MachinesPage, Need, QueuePage
+from nixmill.core.view.pulls import ToApprove
 from nixmill.engine.office import Again, Asker
 from nixmill.nix.attr_path import AttrPath
 from nixmill.nix.store_path import StorePath
@@ -25,6 +28,12 @@ class FakeOffice:
     deliveries: set[tuple[int, str]] = field(default_factory=set)
     fault: Exception | None = None
     number: int = 7
+    events: set[tuple[str, str]] = field(default_factory=set)
+    look_at: ToApprove | None = None
+    """What there is to approve; its commit is the only one that may be."""
+    forge_roles: dict[tuple[int, str], Role] = field(default_factory=dict)
+    """By the user's id and the repository."""
+    forge_fault: Exception | None = None
 
     def _did(self, method: str, *arguments: object) -> None:
         if self.fault is not None:
@@ -68,6 +77,28 @@ class FakeOffice:
         known = (project.id, delivery) in self.deliveries
         self.deliveries.add((project.id, delivery))
         return not known
+
+    async def took(self, forge: str, event: Event) -> bool:
+        self._did("took", forge, event)
+        known = (forge, event.delivery) in self.events
+        self.events.add((forge, event.delivery))
+        return not known
+
+    async def to_approve(self, project: Project, number: int) -> ToApprove | None:
+        self._did("to_approve", project, number)
+        return self.look_at
+
+    async def approve(self, asker: Asker, project: Project, number: int, commit: str, via: str) -> list[int]:
+        self._did("approve", asker, project, number, commit, via)
+        if self.look_at is not None and commit != self.look_at.commit:
+            raise InputError("The head has moved on.", "Look at what changed, then approve that.")
+        return [self.number]
+
+    async def forge_role(self, user: User, project: Project) -> Role:
+        self._did("forge_role", user, project)
+        if self.forge_fault is not None:
+            raise self.forge_fault
+        return self.forge_roles.get((user.id, project.repository), Role.STRANGER)
 
     def webhook_secret(self, project: int) -> str:
         return f"secret of project {project}"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from nixmill.core.doctor import SandboxTrial, Severity, diagnose
+from nixmill.core.doctor import ISOLATION, SandboxTrial, Severity, diagnose
 from nixmill.core.history import RunEndRow
 from nixmill.core.installation import StoreAccess
 from nixmill.core.run_event import Verdict
@@ -117,3 +117,14 @@ async def test_a_build_that_fails_in_another_way_is_quoted(fresh_store: ScratchS
     trial, words = await try_sandbox(_nix_build(), "sparc-plan9", fresh_store.environment)
     assert trial is SandboxTrial.BROKEN
     assert words
+
+
+async def test_a_thorough_look_tries_to_break_out_of_the_evaluation_sandbox(
+    store: ScratchStore, tmp_path: Path
+) -> None:
+    Path(store.store_dir).mkdir(exist_ok=True)  # noqa: ASYNC240 - one directory
+    facts = await gather(store.environment, tmp_path / "history.sqlite", try_out_sandbox=True)
+    assert facts.isolation is not None
+    found = [finding for finding in diagnose(facts) if finding.check == ISOLATION]
+    assert [finding.sentence for finding in found if finding.severity is not Severity.GOOD] == []
+    assert len(found) > 1

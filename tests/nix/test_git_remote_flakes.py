@@ -62,6 +62,25 @@ async def test_a_mirror_is_read_and_its_base_too(
     assert read(store, base, tmp_path)["text"] == "one"
 
 
+async def test_a_merge_of_a_pull_request_is_read_and_its_base_too(
+    store: ScratchStore, upstream: Repository, remote: GitRemote, tmp_path: Path
+) -> None:
+    upstream.git("checkout", "--quiet", "--detach")
+    head = upstream.commit(text="two")
+    upstream.git("update-ref", "refs/pull/7/head", head)
+    upstream.git("checkout", "--quiet", "main")
+    tip = upstream.commit(flake__nix=FLAKE.replace("./text;", './text + "!";'))
+    await remote.fetch_head(project(upstream), "refs/pull/7/head", head)
+    merged = await remote.merge(project(upstream), head, MAIN)
+    upstream.commit(text="later")
+    await remote.fetch(project(upstream), MAIN, "")
+    tree = await remote.source.tree(TreeRequest(directory=remote.mirror(1), revision=merged.commit))
+    base = await remote.source.base(tree, merged.base)
+    assert isinstance(base, Tree)
+    assert read(store, tree, tmp_path) == {"text": "two!", "revision": merged.commit}
+    assert read(store, base, tmp_path) == {"text": "one!", "revision": tip}
+
+
 async def test_a_commit_that_no_branch_has_any_more_is_read(
     store: ScratchStore, upstream: Repository, remote: GitRemote, tmp_path: Path
 ) -> None:

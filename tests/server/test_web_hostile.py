@@ -75,6 +75,8 @@ QUERIES: Final = (
     "/p/mill/badge.svg?ref={}",
     "/p/mill/badge.svg?ref=main&attribute={}",
     "/p/mill/feed.atom?ref={}",
+    "/p/mill/pulls?before={}",
+    "/p/mill/pulls?closed={}",
     "/r/1?show={}",
     "/r/1?find={}",
     "/r/1?page={}",

@@ -10,9 +10,11 @@ import pytest
 from nixmill.core.access import Action, Role, Scope, Viewer, Visibility, allowed
 from nixmill.core.hook import HookRun
 from nixmill.core.project import Project
+from nixmill.edge.database.pull_requests import SqlPullRequests
 from nixmill.nix.store_path import base_name
 from nixmill.web import app
 from nixmill.web.app import routers
+from tests.support.forge_things import a_pull, a_pull_change
 from tests.support.pages_world import World, drv
 from tests.support.web import Browser, WebWorld, web_world
 
@@ -48,6 +50,8 @@ NEEDS: Final[dict[tuple[str, str], Need]] = {
     ("GET", "/current-user"): SIGNED,
     ("GET", "/d/{name}"): Action.SEE,
     ("GET", "/healthz"): OPEN,
+    ("GET", "/approvals"): OPEN,
+    ("POST", "/hook/forge/{name}"): "apart: signed by its sender",
     ("POST", "/hook/{name}"): "apart: signed by its sender",
     ("GET", "/hooks/{id_}/log"): Action.SEE_HOOK_LOG,
     ("GET", "/log/{attempt}"): Action.SEE,
@@ -70,6 +74,9 @@ NEEDS: Final[dict[tuple[str, str], Need]] = {
     ("POST", "/p/{name}/look"): Action.START,
     ("GET", "/p/{name}/members"): Action.CHANGE_MEMBERS,
     ("POST", "/p/{name}/members"): Action.CHANGE_MEMBERS,
+    ("GET", "/p/{name}/pull/{number}"): Action.SEE,
+    ("POST", "/p/{name}/pull/{number}/approve"): Action.APPROVE,
+    ("GET", "/p/{name}/pulls"): Action.SEE,
     ("GET", "/p/{name}/rules"): Action.CHANGE_PROJECT,
     ("POST", "/p/{name}/rules"): Action.CHANGE_PROJECT,
     ("GET", "/p/{name}/settings"): Action.CHANGE_PROJECT,
@@ -90,10 +97,30 @@ NEEDS: Final[dict[tuple[str, str], Need]] = {
     ("POST", "/sign-out"): "apart: test_web_sign_in",
     ("GET", "/static/{name}"): OPEN,
 }
-STREAMS: Final = ("/r/{number}", "/p/{name}", "/p/{name}/b/{ref:path}", "/log/{attempt}")
+STREAMS: Final = (
+    "/p/{name}/pulls",
+    "/p/{name}/pull/{number}",
+    "/r/{number}",
+    "/p/{name}",
+    "/p/{name}/b/{ref:path}",
+    "/log/{attempt}",
+)
 """Pages that are followed live: the same rights, asked for as events."""
 QUERY: Final = {"/p/{name}/a/{attribute:path}": "?ref=main", "/search": "?q=hidden"}
-READING: Final = frozenset({"queue", "machines", "needs", "checklist", "forecasts", "why", "wait_reason", "numbers"})
+READING: Final = frozenset(
+    {
+        "queue",
+        "machines",
+        "needs",
+        "checklist",
+        "forecasts",
+        "why",
+        "wait_reason",
+        "numbers",
+        "to_approve",
+        "forge_role",
+    }
+)
 """What the office is asked without doing anything."""
 PEOPLE: Final = ("stranger", "outsider", "viewer", "member", "owner", "admin")
 TOKENS: Final = {
@@ -181,8 +208,10 @@ async def things(pages: World, project: Project) -> dict[str, str]:
     attempt = await pages.attempt(run, "a-1")
     hook = HookRun(id="hook-1", hook="tell", command=("true",), run=run, project=project.id, attribute="a")
     await pages.changes.ended(run, [], [hook])
+    await SqlPullRequests(pages.database, pages.now).saw(project.id, a_pull(), [a_pull_change(project.id)])
     return {
         "number": str(run),
+        "pull": "7",
         "before": str(run),
         "after": str(run),
         "attempt": str(attempt),
@@ -234,6 +263,8 @@ def asked(scene: Scene) -> Iterator[tuple[str, str, Need]]:
         number = scene.values["number"]
         if path.startswith("/admin/users/"):
             number = scene.values["number@"]
+        if "/pull/" in path:
+            number = scene.values["pull"]
         yield method, scene.address(path.replace("{number}", number)), need
 
 
@@ -285,7 +316,9 @@ async def test_what_is_followed_live_is_followed_by_those_who_may_see_it(scene: 
         scene.values["name"] = NAME
         for persona in scene.personas:
             headers = {"Accept": "text/event-stream"}
-            async with persona.browser.http.stream("GET", scene.address(path), headers=headers) as answer:
+            number = scene.values["pull"] if "/pull/" in path else scene.values["number"]
+            address = scene.address(path.replace("{number}", number))
+            async with persona.browser.http.stream("GET", address, headers=headers) as answer:
                 refused = persona.expected(Action.SEE, scene.project)
                 if (answer.status_code in refused) if refused else answer.status_code == 200:
                     continue

@@ -121,10 +121,13 @@ class CannedHouse:
                         "build_pages",
                         "admin_pages",
                         "hook_runner",
+                        "pulls",
+                        "pull_pages",
                     )
                 )
                 | {
                     "settings": ServerSettings(),
+                    "forges": {},
                     "clock": StillClock(),
                     "office": self.office,
                     "live": Live(),

@@ -7,7 +7,7 @@ through a door, and the doors of a life that has ended do nothing more: that is 
 import contextlib
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -17,6 +17,7 @@ import pytest
 from nixmill.config.server import ServerSettings
 from nixmill.core.change import Change, ChangeState, Origin
 from nixmill.core.history import RunRow
+from nixmill.core.merged import Comparison, Merged, conflict
 from nixmill.core.message import ChannelKind, Rule, When
 from nixmill.core.project import Jobset, Project, Ref
 from nixmill.core.run_event import Verdict
@@ -26,12 +27,16 @@ from nixmill.edge.database.changes import SqlChanges
 from nixmill.edge.database.database import Database, open_database
 from nixmill.edge.database.failures import SqlFailures
 from nixmill.edge.database.history import SqlHistory
+from nixmill.edge.database.inbox import SqlInbox
 from nixmill.edge.database.members import SqlMembers
 from nixmill.edge.database.outbox import SqlOutbox
+from nixmill.edge.database.pages_evaluation import SqlRunPages
 from nixmill.edge.database.past import SqlPast
 from nixmill.edge.database.place import place_of
 from nixmill.edge.database.projects import SqlProjects
+from nixmill.edge.database.pull_requests import SqlPullRequests
 from nixmill.edge.database.refs import SqlRefs
+from nixmill.edge.database.statuses import SqlStatuses
 from nixmill.edge.database.story import SqlStory
 from nixmill.engine.journey import Journey
 from nixmill.engine.live import Live
@@ -41,6 +46,7 @@ from nixmill.engine.watch import Watch
 from nixmill.engine.works import Works
 from nixmill.nix.build_result import BuildResult, BuildStatus
 from nixmill.nix.store_path import StorePath
+from tests.fakes.forge import FakeForge
 from tests.fakes.store import FakeBuilder, FakeStore, Script
 from tests.support.mortal import KilledError, Life, MemoryDurable, Mortal
 from tests.support.world import LoopClock, World
@@ -52,12 +58,15 @@ MEMORY = next((place for place in ("/dev/shm",) if Path(place).is_dir()), None) 
 
 
 class MemoryRemote:
-    """The door `Remote` over a source in memory; `troubles` are raised one by one by whatever is asked next."""
+    """The doors `Remote` and `Merging` over a source in memory; `troubles` are raised one by one by what is asked next."""
 
     def __init__(self, world: World) -> None:
         self._world = world
         self.refs: dict[str, str] = {}
         self.troubles: list[Exception] = []
+        self.conflicts: set[str] = set()
+        """Heads that cannot be merged."""
+        self.messages: dict[str, str] = {}
         self.looks = 0
 
     async def look(self, project: Project) -> tuple[Sequence[Ref], str]:
@@ -78,6 +87,28 @@ class MemoryRemote:
 
     def mirror(self, project: int) -> str:
         return self._world.source.directory
+
+    async def fetch_head(self, project: Project, ref: str, commit: str) -> str:
+        self._trouble()
+        return commit or self.refs[ref]
+
+    async def merge(self, project: Project, head: str, base_ref: str, base: str = "") -> Merged:
+        """Merge without a trace: the head is what the merge comes to."""
+        self._trouble()
+        tip = base or self.refs[base_ref]
+        if head in self.conflicts:
+            raise conflict(base_ref.removeprefix("refs/heads/"), tip, head, ["flake.lock"])
+        return Merged(commit=head, tree_hash=f"tree {head}", base=tip, head=head, fast_forward=True)
+
+    async def compare(self, project: Project, old: str, new: str, patch_of: Collection[str] = ()) -> Comparison:
+        self._trouble()
+        return Comparison(files=(), commits=1)
+
+    async def message(self, project: Project, commit: str) -> str:
+        return self.messages.get(commit, "a subject")
+
+    async def contains(self, project: Project, ancestor: str, descendant: str) -> bool:
+        return True
 
     def _trouble(self) -> None:
         if self.troubles:
@@ -125,6 +156,10 @@ class JourneyWorld:
     durable: MemoryDurable = field(default_factory=MemoryDurable)
     project: Project = field(default_factory=lambda: Project(name="mill", url="https://example.org/mill.git"))
     clock: LoopClock = field(default_factory=LoopClock)
+    settings: ServerSettings = field(default_factory=lambda: ServerSettings(state=Path("/nowhere")))
+    forges: dict[str, FakeForge] = field(default_factory=dict)
+    guarded: list[bool] = field(default_factory=list)
+    """For each run that was opened, whether its evaluation belonged into the sandbox."""
 
     def __post_init__(self) -> None:
         self.builder = self.world.builder = WatchfulBuilder(self.world.store)
@@ -133,6 +168,9 @@ class JourneyWorld:
         self.changes = SqlChanges(self.database, self.clock.now)
         self.refs = SqlRefs(self.database, self.clock.now)
         self.outbox = SqlOutbox(self.database, self.clock.now)
+        self.pulls = SqlPullRequests(self.database, self.clock.now)
+        self.inbox = SqlInbox(self.database, self.clock.now)
+        self.statuses = SqlStatuses(self.database, self.clock.now)
 
     async def prepare(self, *jobsets: Jobset) -> None:
         """Make the project, with a rule that tells somebody of every run."""
@@ -159,7 +197,7 @@ class JourneyWorld:
 
     def watch(self, process: Process) -> Watch:
         """Return a watch of that process."""
-        return Watch(process.doors, process.journey.supersede)
+        return Watch(process.doors, process.journey.supersede, process.journey.cancel, process.journey.reporter.hurry)
 
     async def looks_and_dies(self, tick: int) -> None:
         """Look at the remote in a process that is killed there."""
@@ -184,22 +222,30 @@ class JourneyWorld:
             "history": history,
             "archive": history,
             "remote": self.remote,
+            "merging": self.remote,
+            "pulls": self.pulls,
+            "inbox": self.inbox,
+            "statuses": self.statuses,
+            "run_pages": SqlRunPages(self.database, self.clock.now),
             "source": self.world.source,
         }
         given: dict[str, Any] = {name: Mortal(door, life) for name, door in kept.items()}
         unused = dict.fromkeys(set(ServerDoors.__slots__) - given.keys())
         others = {
-            "settings": ServerSettings(state=Path("/nowhere")),
+            "settings": self.settings,
+            "forges": self.forges,
             "clock": self.clock,
             "durable": durable,
             "live": Live(),
-            "open_run": lambda _: self._open_run(life, given),
+            "open_run": lambda _, guarded=False: self._open_run(life, given, guarded=guarded),
+            "logs": self.world.doors().logs,
             "machines": self.world.doors().machines,
         }
         return ServerDoors(**{**unused, **given, **others})
 
     @contextlib.asynccontextmanager
-    async def _open_run(self, life: Life, given: dict[str, Any]) -> AsyncIterator[RunDoors]:
+    async def _open_run(self, life: Life, given: dict[str, Any], *, guarded: bool) -> AsyncIterator[RunDoors]:
+        self.guarded.append(guarded)
         doors = self.world.doors()
         yield RunDoors(
             clock=self.clock,
@@ -239,13 +285,13 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @contextlib.asynccontextmanager
-async def a_world(template: Path) -> AsyncIterator[JourneyWorld]:
+async def a_world(template: Path, clock: LoopClock | None = None) -> AsyncIterator[JourneyWorld]:
     """Give a world whose database is a copy of an empty one, in memory where that can be."""
     with tempfile.TemporaryDirectory(prefix="nm-journey-", dir=MEMORY) as directory:
         file = Path(directory) / "nixmill.sqlite"
         shutil.copy(template, file)
         async with open_database(file) as database:
-            made = JourneyWorld(database)
+            made = JourneyWorld(database, clock=clock or LoopClock())
             await made.prepare()
             yield made
 

@@ -32,7 +32,9 @@ from nixmill.edge.database.pages_admin import SqlAdminPages
 from nixmill.edge.database.pages_builds import SqlBuildPages
 from nixmill.edge.database.pages_evaluation import SqlRunPages
 from nixmill.edge.database.pages_home import SqlProjectPages
+from nixmill.edge.database.pages_pulls import SqlPullPages
 from nixmill.edge.database.projects import SqlProjects
+from nixmill.edge.database.pull_requests import SqlPullRequests
 from nixmill.edge.system_clock import SystemClock
 from nixmill.engine.live import Live
 from nixmill.engine.passwords import hash_password
@@ -177,6 +179,9 @@ def make_site(settings: ServerSettings, clock: SystemClock, database: Database, 
         "run_pages": SqlRunPages(database, clock.now),
         "build_pages": SqlBuildPages(database, clock.now),
         "admin_pages": SqlAdminPages(database, clock.now),
+        "pulls": SqlPullRequests(database, clock.now),
+        "pull_pages": SqlPullPages(database, clock.now),
+        "forges": {},
         "logs": FakeLogs(),
         "hook_runner": SimpleNamespace(log_location="/nowhere/{}.log".format),
         **doors,

@@ -3,8 +3,9 @@
 import msgspec
 import pytest
 
-from nixmill.core.doctor import GIB, Facts, Finding, HistoryFacts, Place, SandboxTrial, Severity, diagnose
+from nixmill.core.doctor import GIB, ISOLATION, Facts, Finding, HistoryFacts, Place, SandboxTrial, Severity, diagnose
 from nixmill.core.installation import NixInstallation, NixSettings, Reachability, StoreAccess, Unreachable
+from nixmill.core.isolation import Isolation, Property
 from nixmill.nix.version import Flavour, NixVersion
 
 SETTINGS = NixSettings(
@@ -186,3 +187,21 @@ def test_killed_runs_are_noted() -> None:
 def test_missing_git_and_kept_directories_are_told() -> None:
     assert _one(_with(git_version=""))[:2] == ("git", Severity.WARNING)
     assert _one(_with(kept_directories=("/var/nix-build-a-0", "/var/b")))[:2] == ("kept builds", Severity.NOTE)
+
+
+def test_a_sandbox_that_keeps_all_it_should_is_good() -> None:
+    facts = _with(isolation=Isolation(escapes=dict.fromkeys(Property, "")))
+    assert _bad(facts) == []
+    assert sum(finding.check == ISOLATION for finding in diagnose(facts)) == len(Property)
+
+
+@pytest.mark.parametrize("which", Property)
+def test_every_way_out_of_the_sandbox_is_a_problem(which: Property) -> None:
+    check, severity, sentence = _one(_with(isolation=Isolation(escapes={which: "it did"})))
+    assert (check, severity) == (ISOLATION, Severity.PROBLEM)
+    assert sentence.endswith(": it did.")
+
+
+def test_a_machine_that_cannot_isolate_evaluations_is_warned_of() -> None:
+    facts = _with(isolation=Isolation(unavailable="There is no `bwrap` on PATH."))
+    assert _one(facts) == (ISOLATION, Severity.WARNING, "There is no `bwrap` on PATH.")

@@ -21,7 +21,7 @@ def test_what_a_dead_process_left_is_removed_and_nothing_else(tmp_path: Path) ->
 
 def test_a_temporary_directory_goes_with_its_stack() -> None:
     with contextlib.ExitStack() as stack:
-        made = [Path(scratch.temporary(stack)), Path(scratch.temporary(stack, in_memory=True))]
+        made = [Path(stack.enter_context(scratch.temporary(in_memory=there))) for there in (False, True)]
         assert all(path.is_dir() for path in made)
         assert f"-{os.getpid()}-" in made[0].name
     assert not any(path.exists() for path in made)

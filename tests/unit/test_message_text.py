@@ -96,6 +96,8 @@ def test_red_that_gets_redder_or_less_red_is_a_change() -> None:
         (("release-*", "!release-old"), "refs/heads/release-old", "main", False),
         (("*",), "refs/tags/v1", "main", False),
         ((), "refs/tags/v1", "main", True),
+        ((), "refs/pull/7/head", "main", False),
+        (("*",), "refs/pull/7/head", "main", False),
     ],
 )
 def test_which_branches_are_told(branches: tuple[str, ...], ref: str, jobset: str, *, told: bool) -> None:

@@ -6,7 +6,7 @@ from nixmill.config.projects_file import Declared, DeclaredProject, parse, rende
 from nixmill.core.access import PROJECT_ROLES, Role, Visibility
 from nixmill.core.change import BuildClass
 from nixmill.core.errors import InputError
-from nixmill.core.message import ChannelKind, Rule, When
+from nixmill.core.message import RULE_CHANNELS, ChannelKind, Rule, When
 from nixmill.core.project import Jobset, Project
 
 TEXT = """
@@ -99,7 +99,8 @@ JOBSETS = st.builds(
     targets=MANY,
     systems=MANY,
 )
-RULES = st.builds(Rule, id=st.just(0), project=st.just(0), name=NAMES, target=WORDS, credential=WORDS)
+CHANNELS = st.sampled_from(RULE_CHANNELS)
+RULES = st.builds(Rule, id=st.just(0), project=st.just(0), name=NAMES, channel=CHANNELS, target=WORDS, credential=WORDS)
 PROJECTS = st.builds(
     Project,
     id=st.just(0),

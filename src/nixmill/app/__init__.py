@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import gc
 import importlib
 import os
@@ -9,7 +10,7 @@ import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, Literal, TypedDict
 
 from nixmill.cli.main import run_command_line
 from nixmill.cli.wiring import StoreChoice
@@ -39,6 +40,7 @@ from nixmill.nix.store_path import DEFAULT_STORE_DIR
 
 if TYPE_CHECKING:
     from nixmill.edge.database.history import SqlHistory
+    from nixmill.edge.sandbox import Sandbox
     from nixmill.engine.books import Books
 
 
@@ -104,11 +106,18 @@ class App:
         notice: Callable[[str], None],
         *,
         hidden: tuple[Path, ...],
+        network: Literal["proxy", "none"] = "none",
+        guarded: bool = False,
     ) -> AsyncIterator[RunDoors]:
-        """Open what a run of the server needs beside what the server has open; evaluation cannot read `hidden`."""
+        """Open what a run of the server needs beside what the server has open; evaluation cannot read `hidden`.
+
+        With `guarded` it is evaluated in the sandbox; raises `NotAllowedError` where this machine has none.
+        """
+        sandbox = await self._sandbox(choice, notice, network) if guarded else None
         async with contextlib.AsyncExitStack() as stack:
-            place = await self._open_place(choice, notice, stack, hidden)
+            place = await self._open_place(choice, notice, stack, hidden, sandbox)
             yield RunDoors(
+                refused=functools.partial(_refused, sandbox),
                 clock=SystemClock(),
                 source=source,
                 logs=logs,
@@ -129,6 +138,7 @@ class App:
         notice: Callable[[str], None],
         stack: contextlib.AsyncExitStack,
         hidden: tuple[Path, ...] = (),
+        sandbox: "Sandbox | None" = None,
     ) -> "Place":
         """Open the store, the builders and the evaluator of a run."""
         nix = await self.installation()
@@ -143,7 +153,7 @@ class App:
             stack.push_async_callback(remote.aclose)
             builders[machine.address] = remote
         return Place(
-            evaluator=self._evaluator(choice, nix, hidden),
+            evaluator=choose(self._environ, choice.evaluator, nix.program, hidden=hidden, sandbox=sandbox),
             store=store,
             machines=machines,
             builders=builders,
@@ -221,8 +231,19 @@ class App:
             return choice.store
         return remote if remote == "daemon" or remote.startswith(("unix://", "ssh")) else "stdio"
 
-    def _evaluator(self, choice: StoreChoice, nix: NixInstallation, hidden: tuple[Path, ...]) -> Evaluator:
-        return choose(self._environ, choice.evaluator, nix.program, hidden=hidden)
+    async def _sandbox(
+        self, choice: StoreChoice, notice: Callable[[str], None], network: Literal["proxy", "none"]
+    ) -> "Sandbox":
+        """Return the sandbox for what strangers wrote."""
+        from nixmill.edge.sandbox import Sandbox  # noqa: PLC0415 - only servers with pull requests need it
+        from nixmill.edge.sandbox.upstream import connector  # noqa: PLC0415
+
+        settings = await self._daemon_settings(await self.installation(), notice)
+        sandbox = Sandbox(self._environ, connect=connector(self._address(choice), settings), network=network)
+        if why := await sandbox.unavailable():
+            sentence = f"This machine cannot evaluate pull requests safely: {why}"
+            raise NotAllowedError(sentence, door="evaluator", action="open", subject="sandbox", retryable=False)
+        return sandbox
 
     async def _daemon_settings(self, nix: NixInstallation, notice: Callable[[str], None]) -> DaemonSettings:
         """Return what daemons are told: of the configured caches only those that answer."""
@@ -233,6 +254,16 @@ class App:
         return DaemonSettings.from_environment(
             self._environ, hook_script=install_hook(self._state), substituters=found.reachable
         )
+
+
+def _refused(sandbox: "Sandbox | None") -> list[str]:
+    """Say what a sandbox kept from an evaluation."""
+    if sandbox is None:
+        return []
+    hosts = [
+        f"The evaluation asked for {host}, which was refused: {why}" for host, why in sandbox.hosts.refused.items()
+    ]
+    return [*sandbox.refused, *hosts]
 
 
 def _is_for_nix(name: str) -> bool:

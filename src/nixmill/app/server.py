@@ -11,7 +11,7 @@ import shutil
 import signal
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Final
@@ -22,7 +22,7 @@ from fastapi import FastAPI
 from sqlalchemy import Connection
 
 from nixmill import __version__
-from nixmill.app import process
+from nixmill.app import process, rows
 from nixmill.app.connection import ImpatientProtocol
 from nixmill.app.logging import set_up_logging
 from nixmill.cli.wiring import StoreChoice
@@ -30,29 +30,24 @@ from nixmill.config import projects_file
 from nixmill.config.server import Retention, ServerSettings
 from nixmill.core.errors import InputError
 from nixmill.core.message import ChannelKind
-from nixmill.core.project import SCHEMES, SECURE_SCHEMES
+from nixmill.core.project import SCHEMES, SECURE_SCHEMES, Project
+from nixmill.doors.forge import AnyForge
 from nixmill.doors.server import Courier, HookRunner
 from nixmill.edge.database.accounts import SqlAccounts
-from nixmill.edge.database.changes import SqlChanges
 from nixmill.edge.database.database import Database, open_database
 from nixmill.edge.database.deletion import sweep
-from nixmill.edge.database.failures import SqlFailures
 from nixmill.edge.database.history import SqlHistory
 from nixmill.edge.database.keys import SqlKeys
 from nixmill.edge.database.members import SqlMembers
 from nixmill.edge.database.outbox import SqlOutbox
-from nixmill.edge.database.pages_admin import SqlAdminPages
-from nixmill.edge.database.pages_builds import SqlBuildPages
-from nixmill.edge.database.pages_evaluation import SqlRunPages
-from nixmill.edge.database.pages_home import SqlProjectPages
-from nixmill.edge.database.past import SqlPast
 from nixmill.edge.database.place import place_of
 from nixmill.edge.database.projects import SqlProjects
-from nixmill.edge.database.refs import SqlRefs
-from nixmill.edge.database.story import SqlStory
+from nixmill.edge.database.pull_requests import SqlPullRequests
 from nixmill.edge.database.upkeep import DAY_S, Ages, forget_logs, known_hook_runs, tidy
 from nixmill.edge.durable import DbosDurable, durable_engine
 from nixmill.edge.evaluator import confine
+from nixmill.edge.forge.choose import make_forges
+from nixmill.edge.forge.courier import ForgeCourier
 from nixmill.edge.git_remote import GitRemote
 from nixmill.edge.hook_runner import CommandHookRunner
 from nixmill.edge.log_files import LogFiles
@@ -66,9 +61,10 @@ from nixmill.edge.private_files import make_directory
 from nixmill.edge.system_clock import SystemClock
 from nixmill.engine.books import Books
 from nixmill.engine.declaring import apply
+from nixmill.engine.journey import CHANGE
 from nixmill.engine.live import Live
 from nixmill.engine.project_checks import check_jobsets, check_project
-from nixmill.engine.server import CHANGE, Server
+from nixmill.engine.server import Server
 from nixmill.engine.server_doors import ServerDoors
 from nixmill.web.app import make_app
 from nixmill.web.site import Site
@@ -132,37 +128,43 @@ async def _open_doors(app: "App", settings: ServerSettings, stack: contextlib.As
     history, logs = SqlHistory(database, clock.now), LogFiles(settings.state / "logs")
     stack.push_async_callback(logs.close)
     choice = StoreChoice(store=settings.store, builders=settings.builders, evaluator=settings.evaluator)
-    remote = GitRemote(settings.state, settings.credentials, schemes=_schemes(settings))
-    failures = SqlFailures(database)
+    forges = make_forges(settings.forges, settings.credentials, clock)
+    for forge in forges.values():
+        stack.push_async_callback(forge.aclose)
+    remote = GitRemote(
+        settings.state,
+        settings.credentials,
+        schemes=_schemes(settings),
+        tokens=functools.partial(_git_credential, forges),
+    )
+    shared = rows.pages(database, clock.now)
     hooks = CommandHookRunner(settings.state / "hooks", clock, log)
     return ServerDoors(
+        **shared,
+        **rows.work(database, clock.now, accept),
         settings=settings,
         clock=clock,
         random=Random(),  # noqa: S311 - spreads retries, guards nothing
-        projects=SqlProjects(database, clock.now),
-        refs=SqlRefs(database, clock.now, accept),
-        changes=SqlChanges(database, clock.now, accept),
-        failures=failures,
-        accounts=SqlAccounts(database, clock.now),
-        members=SqlMembers(database),
-        outbox=SqlOutbox(database, clock.now),
-        story=SqlStory(database),
-        past=SqlPast(database),
         history=history,
         archive=history,
-        project_pages=SqlProjectPages(database, clock.now),
-        run_pages=SqlRunPages(database, clock.now),
-        build_pages=SqlBuildPages(database, clock.now),
-        admin_pages=SqlAdminPages(database, clock.now),
         logs=logs,
         remote=remote,
+        merging=remote,
+        forges=forges,
         source=remote.source,
         hook_runner=hooks,
-        couriers=_couriers(settings),
+        couriers=_couriers(settings, forges),
         durable=durable,
         live=live,
         open_run=functools.partial(
-            app.open_server_run, choice, history, logs, remote.source, failures, hidden=_hidden(settings)
+            app.open_server_run,
+            choice,
+            history,
+            logs,
+            remote.source,
+            shared["failures"],
+            hidden=_hidden(settings),
+            network=settings.sandbox_network,
         ),
         machines=await app.machines(choice),
         disk=_disk,
@@ -179,22 +181,16 @@ async def _open_site(doors: ServerDoors, server: Server, stack: contextlib.Async
     database = await stack.enter_async_context(_database(doors.settings, PAGES_WAIT_S))
     now = doors.clock.now
     return Site(
+        **rows.pages(database, now),
         settings=doors.settings,
         store_dir=str(doors.store_dir),
         clock=doors.clock,
         office=server,
         live=doors.live,
-        projects=SqlProjects(database, now),
         changes=doors.changes,
-        failures=SqlFailures(database),
-        accounts=SqlAccounts(database, now),
         keys=SqlKeys(database),
-        members=SqlMembers(database),
-        outbox=SqlOutbox(database, now),
-        project_pages=SqlProjectPages(database, now),
-        run_pages=SqlRunPages(database, now),
-        build_pages=SqlBuildPages(database, now),
-        admin_pages=SqlAdminPages(database, now),
+        pulls=SqlPullRequests(database, now),
+        forges=doors.forges,
         logs=doors.logs,
         hook_runner=doors.hook_runner,
     )
@@ -235,12 +231,19 @@ async def _declare(doors: ServerDoors) -> None:
         log.info(sentence, file=str(file))
 
 
-def _couriers(settings: ServerSettings) -> dict[ChannelKind, Courier]:
+async def _git_credential(forges: Mapping[str, AnyForge], project: Project) -> str | None:
+    """Return what git shows to fetch a project of a forge; one that names a credential itself uses that."""
+    forge = forges.get(project.forge) if project.repository and not project.credential else None
+    return (await forge.git_credential(project.repository) or None) if forge is not None else None
+
+
+def _couriers(settings: ServerSettings, forges: Mapping[str, AnyForge]) -> dict[ChannelKind, Courier]:
     credentials = Credentials(settings.credentials)
     outgoing = Outgoing(private_targets=settings.private_targets)
     couriers: dict[ChannelKind, Courier] = {
         ChannelKind.WEBHOOK: WebhookCourier(outgoing, credentials),
         ChannelKind.SLACK: SlackCourier(outgoing, credentials),
+        ChannelKind.FORGE: ForgeCourier(forges),
     }
     if settings.smtp is not None:
         couriers[ChannelKind.EMAIL] = EmailCourier(settings.smtp, credentials)

@@ -1,10 +1,11 @@
-"""Commands on the server's own machine: `serve`, `user`, `projects`. What each needs is imported when it is called."""
+"""Commands for who runs a server: `serve`, `user`, `projects`, `import`. Each imports what it needs when called."""
 
 # ruff: noqa: PLC0415 - each command pays only for what it uses
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 from cyclopts import App, Group, Parameter
 
@@ -32,6 +33,14 @@ _Title = Annotated[str, Parameter(help="Its name for people.")]
 _Visibility = Annotated[Visibility, Parameter(help="public, internal or private.")]
 _Branch = Annotated[tuple[str, ...], Parameter(help="Glob of branches. Default: the default branch.")]
 _Credential = Annotated[str, Parameter(help="Credential of the settings for fetching.")]
+_HookFlags = Annotated[str, Parameter(help="What Gerrit gave to its script.", allow_leading_hyphen=True)]
+_HookSettings = Annotated[str | None, Parameter(help="Default: /etc/nixmill/gerrit-hook.toml.")]
+_System = Literal["buildbot-nix", "nixbot", "garnix"]
+_OldServer = Annotated[str | None, Parameter(name="--server", help="JSON of its server's settings.")]
+_DefaultBranch = Annotated[str, Parameter(help="Of the repository. Default: main and master.")]
+_Out = Annotated[str | None, Parameter(help="Write the files into this directory.")]
+_Force = Annotated[bool, Parameter(negative="", help="Write over files that are there.")]
+_Json = Annotated[bool, Parameter(name="--json", negative="", help="Everything as one document.")]
 _DryRun = Annotated[bool, Parameter(name=["--dry-run", "-n"], negative="", help="Say what would change.")]
 
 USER_HELP: Final = """\
@@ -51,6 +60,11 @@ nixmill projects add mill https://example.org/mill.git
 nixmill projects export > projects.toml
 nixmill projects apply projects.toml --dry-run
 """
+GERRIT_HELP: Final = """\
+What Gerrit's own hook scripts tell a server.
+
+nixmill gerrit hook patchset-created -- "$@"
+"""
 
 
 def make_group(name: str, text: str) -> App:
@@ -68,7 +82,7 @@ def make_group(name: str, text: str) -> App:
 
 
 class ServerCommands:
-    """`nixmill serve`, `nixmill user …` and `nixmill projects …`."""
+    """`nixmill serve`, `nixmill user …`, `nixmill projects …` and `nixmill import`."""
 
     def __init__(self, wiring: Wiring) -> None:
         """Work over the program's wiring."""
@@ -91,6 +105,10 @@ class ServerCommands:
         projects.command(self.projects_remove, name="remove")
         app.command(user)
         app.command(projects)
+        app.command(self.import_, name="import", group=GROUP)
+        gerrit = make_group("gerrit", GERRIT_HELP)
+        gerrit.command(self.gerrit_hook, name="hook")
+        app.command(gerrit)
 
     def serve(
         self,
@@ -109,6 +127,65 @@ class ServerCommands:
         from nixmill.cli import serve
 
         return serve.serve(self._wiring, config=config, listen=listen, state=state, open_=open_)
+
+    def import_(
+        self,
+        system: _System,
+        /,
+        *paths: str,
+        server: _OldServer = None,
+        default_branch: _DefaultBranch = "",
+        out: _Out = None,
+        force: _Force = False,
+        json: _Json = False,
+    ) -> int:
+        """Move here from buildbot-nix, nixbot or garnix.
+
+        Reads their file in a repository and the settings of their server, never
+        a secret; prints nixmill's files, and says what is not carried over.
+
+        nixmill import garnix                          this repository
+        nixmill import buildbot-nix ~/mill --out ~/mill
+        nixmill import buildbot-nix --server old.json --out /etc/nixmill
+        nixmill import nixbot ~/mill --server old.json --json
+        """
+        from nixmill.cli import importing
+
+        importing.import_(
+            importing.Asked(
+                system=system,
+                paths=paths,
+                server=server,
+                default_branch=default_branch,
+                out=out,
+                force=force,
+                json=json,
+            )
+        )
+        return 0
+
+    def gerrit_hook(self, name: str, /, *flags: _HookFlags, settings: _HookSettings = None) -> int:
+        """Tell a server of an event, from a hook script of Gerrit.
+
+        nixmill gerrit hook patchset-created -- "$@"
+
+        That line, after #!/bin/sh, is an executable file patchset-created in
+        Gerrit's directory `hooks`; likewise change-merged, change-abandoned,
+        change-restored, comment-added and ref-updated.
+
+        The settings are three lines, readable by Gerrit's user alone:
+
+        server = "https://ci.example.org"
+        forge = "gerrit"
+        secret-file = "/etc/nixmill/gerrit-secret"
+
+        It ends within 10 s. What is lost the server finds by itself, when it
+        asks Gerrit again.
+        """
+        from nixmill.cli import gerrit
+
+        gerrit.hook(name, flags, settings=settings, environ=os.environ)
+        return 0
 
     def user_create(
         self,

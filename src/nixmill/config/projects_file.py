@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from enum import Enum
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Any, Final, Literal, TypeVar
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
@@ -24,10 +24,11 @@ from nixmill.core.project import SCHEMES, Jobset, Project, check_name, check_url
 
 S = TypeVar("S", bound=msgspec.Struct)
 DOCUMENTATION: Final = "All fields: docs/configuration.md of nixmill."
-_OF_THE_DATABASE: Final = frozenset({"id", "project", "created_at", "declared"})
+_OF_THE_DATABASE: Final = frozenset({"id", "project", "created_at", "declared", "repository_id"})
 _NARROWER: Final[Narrower] = {
     (Project, "weight"): Annotated[int, Field(ge=1, le=100)],
     (Project, "poll_s"): Annotated[int, Field(ge=0, le=86_400 * 31)],
+    (Rule, "channel"): Literal["email", "webhook", "slack", "matrix"],
 }
 
 

@@ -10,6 +10,7 @@ from typing import Literal
 
 import msgspec
 
+from nixmill.config.forges import ForgeSettings
 from nixmill.core.hook import Hook
 
 
@@ -109,6 +110,12 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Secrets by name: files that only the server can read. Secrets stand nowhere else."""
     oidc: tuple[OidcProvider, ...] = ()
     """None: people sign in with passwords."""
+    forges: tuple[ForgeSettings, ...] = ()
+    """None: repositories are watched by git alone, and there are no pull requests."""
+    sandbox: Literal["require", "off"] = "require"
+    """Whether pull requests are evaluated in a sandbox. `off` only where everybody who may open one is trusted."""
+    sandbox_network: Literal["proxy", "none"] = "proxy"
+    """What the sandbox reaches: public addresses through a filtering proxy, or nothing."""
     smtp: SmtpSettings | None = None
     """None: no e-mail."""
     matrix: MatrixSettings | None = None

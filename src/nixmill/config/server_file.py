@@ -16,6 +16,8 @@ from urllib.parse import urlsplit
 import msgspec
 from pydantic import Field
 
+from nixmill.config import forge_mistakes
+from nixmill.config.forges import ForgeSettings
 from nixmill.config.mistakes import Mistake, Narrower, Table, key, read_struct, read_toml, refuse
 from nixmill.config.server import Retention, ServerSettings, SmtpSettings
 from nixmill.core.errors import InputError
@@ -24,8 +26,8 @@ from nixmill.core.hook import Hook, check_match
 DEFAULT_FILE: Final = Path("/etc/nixmill/server.toml")
 DOCUMENTATION: Final = "All settings: docs/configuration.md of nixmill."
 PREFIX: Final = "NIXMILL_"
-WRITTEN: Final = {"hooks": "hook"}
-"""Fields that are written otherwise than they are called: `[[hook]]` is one hook."""
+WRITTEN: Final = {"hooks": "hook", "forges": "forge"}
+"""Fields that are written otherwise than they are called: `[[hook]]` is one hook, `[[forge]]` one forge."""
 _DAYS: Final = Annotated[int, Field(ge=0, le=36_500)]
 _AT_ONCE: Final = Annotated[int, Field(ge=1, le=10_000)]
 _NARROWER: Final[Narrower] = {
@@ -38,6 +40,7 @@ _NARROWER: Final[Narrower] = {
     (Retention, "run_days"): _DAYS,
     (Retention, "log_days"): _DAYS,
     (Retention, "audit_days"): _DAYS,
+    (ForgeSettings, "reconcile_s"): Annotated[int, Field(ge=30, le=86_400)],
     (ServerSettings, "hooks_at_once"): _AT_ONCE,
     (ServerSettings, "runs_at_once"): _AT_ONCE,
     (ServerSettings, "sign_in_tries"): _AT_ONCE,
@@ -96,7 +99,10 @@ def _named_as_written(mistake: Mistake) -> Mistake:
     place = mistake.place.rstrip()
     for field, name in WRITTEN.items():
         place = place.replace(f"[{field}]", f"[{name}]")
-    return mistake._replace(place=place, remedy=mistake.remedy.replace("`hooks`", "`[[hook]]`"))
+    remedy = mistake.remedy
+    for field, name in WRITTEN.items():
+        remedy = remedy.replace(f"`{field}`", f"`[[{name}]]`")
+    return mistake._replace(place=place, remedy=remedy)
 
 
 def _from_environment(environ: Mapping[str, str]) -> Table:
@@ -164,6 +170,8 @@ def _nonsense(settings: ServerSettings, environ: Mapping[str, str]) -> Iterator[
             check_match(hook.match)
         except InputError as error:
             yield Mistake(f"[[hook]] {number} match", str(error), error.remedy)
+    for forge in settings.forges:
+        yield from forge_mistakes.nonsense(forge)
     for place, name in _credentials_used(settings):
         if name and name not in settings.credentials:
             known = ", ".join(sorted(settings.credentials)) or "none"
@@ -206,7 +214,12 @@ def _database_mistakes(settings: ServerSettings) -> Iterator[Mistake]:
 
 
 def _names_twice(settings: ServerSettings) -> Iterator[Mistake]:
-    for place, names in (("[[oidc]]", [o.name for o in settings.oidc]), ("[[hook]]", [h.name for h in settings.hooks])):
+    tables = {
+        "[[oidc]]": [one.name for one in settings.oidc],
+        "[[hook]]": [one.name for one in settings.hooks],
+        "[[forge]]": [one.name for one in settings.forges],
+    }
+    for place, names in tables.items():
         for name in sorted({name for name in names if names.count(name) > 1}):
             yield Mistake(place, f"{name!r} is there twice.", "Give each its own name.")
 
@@ -219,6 +232,8 @@ def _credentials_used(settings: ServerSettings) -> Iterator[tuple[str, str]]:
         yield "[matrix] token", settings.matrix.token
     for number, provider in enumerate(settings.oidc, 1):
         yield f"[[oidc]] {number} client-secret", provider.client_secret
+    for forge in settings.forges:
+        yield from forge_mistakes.credentials(forge)
 
 
 def _file_mistakes(name: str, path: Path, *, guarded: bool) -> Iterator[Mistake]:

@@ -44,6 +44,7 @@ class Action(StrEnum):
     START = "start a run"
     RETRY = "retry"
     CANCEL = "cancel"
+    APPROVE = "approve a commit"
     CLEAR_FAILURE = "clear a remembered failure"
     CHANGE_PROJECT = "change a project"
     CHANGE_MEMBERS = "change members"
@@ -60,6 +61,7 @@ ALLOWED_FROM: Final[Mapping[Action, Role]] = {
     Action.START: Role.MEMBER,
     Action.RETRY: Role.MEMBER,
     Action.CANCEL: Role.MEMBER,
+    Action.APPROVE: Role.MEMBER,
     Action.CLEAR_FAILURE: Role.MEMBER,
     Action.SEE_HOOK_LOG: Role.MEMBER,
     Action.CHANGE_PROJECT: Role.OWNER,
@@ -90,6 +92,7 @@ SCOPE_OF: Final[Mapping[Action, Scope]] = {
     Action.START: Scope.RUN,
     Action.RETRY: Scope.RUN,
     Action.CANCEL: Scope.RUN,
+    Action.APPROVE: Scope.RUN,
     Action.CLEAR_FAILURE: Scope.RUN,
     Action.CHANGE_PROJECT: Scope.MANAGE,
     Action.CHANGE_MEMBERS: Scope.MANAGE,
@@ -129,6 +132,10 @@ class Sight(msgspec.Struct, frozen=True, kw_only=True):
     """Ids of private projects that may be seen."""
     only: int | None = None
     """Nothing but this project."""
+
+
+EVERYTHING: Final = Sight(everything=True)
+"""For the server itself."""
 
 
 def sight(viewer: Viewer) -> Sight:

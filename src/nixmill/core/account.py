@@ -37,7 +37,11 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     """Who somebody is at a sign-in provider."""
 
     provider: str
+    """Name in the settings, of a provider or a forge."""
     subject: str
+    """Never changes."""
+    login: str = ""
+    """What they were called there when they signed in last; forges are asked about people by it."""
 
 
 class Session(msgspec.Struct, frozen=True, kw_only=True):

@@ -9,6 +9,9 @@ from typing import Final
 import msgspec
 
 from nixmill.core.run_event import Verdict
+from nixmill.core.size_change import SizeChange
+from nixmill.core.trust import Tier
+from nixmill.nix.attr_path import AttrPath
 from nixmill.nix.store_path import StorePath
 
 
@@ -16,6 +19,8 @@ class Origin(StrEnum):
     """Why a run was asked for."""
 
     PUSH = "push"
+    PULL_REQUEST = "pull request"
+    MERGE_QUEUE = "merge queue"
     TAG = "tag"
     TIMER = "timer"
     HAND = "by hand"
@@ -34,6 +39,8 @@ class BuildClass(StrEnum):
 class ChangeState(StrEnum):
     """How far a change is. Everything that is not final says who owns it, why it waits and until when."""
 
+    HELD = "waiting for approval"
+    """Durable, but nothing of it is fetched, evaluated or built before somebody has approved its commit."""
     WAITING = "waiting"
     """Accepted and durable; nobody works on it yet."""
     FETCHING = "fetching"
@@ -79,9 +86,22 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     evaluate_again: bool = False
     forgive: tuple[StorePath, ...] = ()
     """Derivations whose remembered failure does not count in this run."""
+    anyway: tuple[AttrPath, ...] = ()
+    """Attributes that are built also where they equal a base that is known good."""
     state: ChangeState = ChangeState.WAITING
     cancel_asked: bool = False
     superseded_by: int | None = None
+    withdrawn: bool = False
+    """Cancelled as its pull request was closed, and to be begun anew should that be opened again."""
+    tier: Tier = Tier.BRANCH
+    pull_request: int | None = None
+    """Its number, for a run of a pull request; `commit` is the head's then, and `ref` where that is fetched."""
+    base_ref: str = ""
+    """What the head is merged into, in full; empty where the commit is tested as it is."""
+    tested: str = ""
+    """The commit that is tested where that is not `commit`: head merged into base."""
+    base_commit: str = ""
+    """The tip of `base_ref` that the head was merged into; empty before."""
 
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True):
@@ -90,6 +110,7 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
     number: int
     state: ChangeState | None = None
     commit: str | None = None
+    tested: str | None = None
     tree_hash: str | None = None
     targets: tuple[str, ...] | None = None
     base_commit: str | None = None
@@ -103,6 +124,8 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
     counts: dict[str, int] | None = None
     """Attributes by what people look for; the keys are `nixmill.core.view.parts.FILTERS`."""
     notices: tuple[str, ...] | None = None
+    sizes: tuple[SizeChange, ...] | None = None
+    """What the run changed in versions and closures, the largest first."""
     verdict: Verdict | None = None
     sentence: str | None = None
     started_at: float | None = None
@@ -110,14 +133,14 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def supersedes(newer: Change, older: Change) -> bool:
-    """Say whether a newer change makes an older one pointless: the same branch of the same jobset, pushed again.
+    """Say whether a newer change makes an older one pointless: a branch or pull request of a jobset, pushed again.
 
-    What a person asked for, tags and retries are never superseded.
+    What a person asked for, tags, merge queues and retries are never superseded, but for runs of a pull request whose
+    head has moved on: nobody merges those any more.
     """
-    return (
-        older.origin is Origin.PUSH
-        and newer.origin is Origin.PUSH
-        and newer.number > older.number
-        and (newer.project, newer.jobset, newer.ref) == (older.project, older.jobset, older.ref)
-        and older.state not in FINAL
-    )
+    if newer.number <= older.number or older.state in FINAL or newer.project != older.project:
+        return False
+    if newer.pull_request is not None and newer.pull_request == older.pull_request:
+        return newer.commit != older.commit or newer.base_ref != older.base_ref
+    pushes = older.origin is Origin.PUSH and newer.origin is Origin.PUSH
+    return pushes and (newer.jobset, newer.ref) == (older.jobset, older.ref)

@@ -12,6 +12,7 @@ import msgspec
 
 from nixmill.core.advisories import concerning
 from nixmill.core.installation import NixInstallation, NixSettings, Reachability, StoreAccess
+from nixmill.core.isolation import Isolation, Property, broken, held
 from nixmill.nix.version import NixVersion
 
 GIB: Final = 1024**3
@@ -19,6 +20,7 @@ LITTLE_SPACE: Final = 5 * GIB
 NO_SPACE: Final = GIB
 FEW_FILES: Final = 10_000
 SKEW_S: Final = 2.0
+ISOLATION: Final = "evaluation sandbox"
 
 
 class Severity(StrEnum):
@@ -89,6 +91,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     sandbox_trial: SandboxTrial | None = None
     sandbox_words: str = ""
     """Nix's own words where the trial was `BROKEN`."""
+    isolation: Isolation | None = None
+    """How the sandbox of evaluations for strangers fared."""
     places: tuple[Place, ...] = ()
     substituters: Reachability | None = None
     clock_skew_s: float | None = None
@@ -112,6 +116,7 @@ def _findings(facts: Facts) -> Iterator[Finding]:
         yield from _installation(facts, facts.installation)
         yield from _sandbox(facts, facts.installation.settings)
         yield from _settings(facts.installation.settings)
+        yield from _isolation(facts.isolation)
     yield from _substituters(facts.substituters)
     for place in facts.places:
         yield from _place(place)
@@ -198,6 +203,25 @@ def _sandbox_settings(settings: NixSettings) -> Iterator[Finding]:
         yield _finding("sandbox", Severity.WARNING, sentence, "Set `sandbox-fallback = false` in nix.conf.")
     else:
         yield _finding("sandbox", Severity.GOOD, "The sandbox is switched on.")
+
+
+def _isolation(found: Isolation | None) -> Iterator[Finding]:
+    if found is None:
+        return
+    if found.unavailable:
+        remedy = (
+            "Install bubblewrap and allow user namespaces (`sysctl user.max_user_namespaces`, AppArmor's"
+            " `kernel.apparmor_restrict_unprivileged_userns`). Until then the server evaluates no stranger's changes."
+        )
+        yield _finding(ISOLATION, Severity.WARNING, found.unavailable, remedy)
+        return
+    for each in Property:
+        how = found.escapes.get(each, "")
+        if how:
+            remedy = "Let no stranger's change be evaluated on this machine; please report this."
+            yield _finding(ISOLATION, Severity.PROBLEM, broken(each, how), remedy)
+        else:
+            yield _finding(ISOLATION, Severity.GOOD, held(each))
 
 
 def _settings(settings: NixSettings) -> Iterator[Finding]:

@@ -11,3 +11,7 @@ class InputError(Exception):
         """Keep the sentence and the remedy apart, so that they can be shown apart."""
         super().__init__(message)
         self.remedy = remedy
+
+
+class GoneError(InputError):
+    """A ref or commit that was asked for is no longer there, force-pushed or deleted: perhaps nobody waits for it."""

@@ -11,6 +11,7 @@ from typing import Final
 import msgspec
 
 from nixmill.core.change import BuildClass
+from nixmill.core.trust import Tier
 from nixmill.nix.store_path import StorePath
 
 CLASS_STEP_S: Final = 1800.0
@@ -28,6 +29,7 @@ class Party(msgspec.Struct, frozen=True, kw_only=True):
     """Of the project."""
     weight: int = 1
     build_class: BuildClass = BuildClass.BRANCH
+    tier: Tier = Tier.BRANCH
 
 
 class Ticket(msgspec.Struct, frozen=True, kw_only=True, eq=False):

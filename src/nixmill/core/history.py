@@ -18,6 +18,7 @@ from nixmill.core.evaluation import (
 )
 from nixmill.core.outcome import Outcome
 from nixmill.core.run_event import Change, Verdict, Work
+from nixmill.core.trust import Tier, may_reuse
 from nixmill.nix.attr_path import AttrPath
 from nixmill.nix.store_path import StorePath
 
@@ -62,6 +63,8 @@ class EvaluationRow(msgspec.Struct, frozen=True, kw_only=True):
     tree_hash: str
     commit: str
     seconds: float
+    tier: Tier = Tier.BRANCH
+    """How far what was evaluated is trusted: a lower one was evaluated in a sandbox."""
     attributes: tuple[Attribute, ...]
     errors: tuple[EvalError, ...]
     in_parts: bool = False
@@ -77,11 +80,14 @@ _BY_CHANCE: Final = frozenset({EvalFault.TIMEOUT, EvalFault.OUT_OF_MEMORY, EvalF
 """Faults that another try, or another machine, may not have."""
 
 
-def reusable(row: EvaluationRow, commit: str) -> bool:
-    """Say whether a recorded evaluation may stand for evaluating the same tree again.
+def reusable(row: EvaluationRow, commit: str, tier: Tier = Tier.BRANCH) -> bool:
+    """Say whether a recorded evaluation may stand for evaluating the same tree again, under `tier`.
 
-    Not for another commit with the same tree (a flake can see its revision), nor where chance had a part in it.
+    Not for another commit with the same tree (a flake can see its revision), nor where chance or a sandbox that is not
+    asked for any more had a part in it.
     """
+    if row.errors and not may_reuse(row.tier, tier):
+        return False
     return row.commit == commit and not any(error.fault in _BY_CHANCE for error in row.errors)
 
 

@@ -5,6 +5,7 @@ message travels (`nixmill.edge.notify`) and when it is tried again (`nixmill.eng
 """
 
 from enum import StrEnum
+from typing import Final
 
 import msgspec
 
@@ -21,6 +22,12 @@ class ChannelKind(StrEnum):
     """An incoming webhook as Slack, Mattermost and others take it."""
     MATRIX = "matrix"
     """A message to a room by the client-server API."""
+    FORGE = "forge"
+    """An answer on a pull request; no rule sends by it."""
+
+
+RULE_CHANNELS: Final = (ChannelKind.EMAIL, ChannelKind.WEBHOOK, ChannelKind.SLACK, ChannelKind.MATRIX)
+"""What rules may send by."""
 
 
 class When(StrEnum):

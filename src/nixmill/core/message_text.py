@@ -14,7 +14,7 @@ import msgspec
 
 from nixmill.core.errors import InputError
 from nixmill.core.message import Broken, ChannelKind, Ended, Parcel, Rule, When
-from nixmill.core.project import matches, short
+from nixmill.core.project import matches, pull_request_of, short
 from nixmill.core.run_event import Verdict
 from nixmill.core.status import LOOK, Status
 from nixmill.core.terminal_text import counted, duration, sanitise, truncate
@@ -67,6 +67,8 @@ def check_rule(rule: Rule) -> Rule:
             remedy = "Give the URL of an incoming webhook, or a credential that holds it."
         case ChannelKind.MATRIX:
             good, remedy = bool(_ROOM.fullmatch(rule.target)), "Give a room such as !AbCdEf:example.org."
+        case ChannelKind.FORGE:
+            good, remedy = False, "What a forge is told is no rule's to say: its statuses are posted by themselves."
         case _:
             assert_never(rule.channel)
     if not good:
@@ -111,8 +113,8 @@ def _turned(ended: Ended) -> bool:
 
 
 def _listens(rule: Rule, ended: Ended) -> bool:
-    if not rule.enabled:
-        return False
+    if not rule.enabled or pull_request_of(ended.ref) is not None:
+        return False  # a stranger's pull request must not send mail; its forge is told by statuses
     if not rule.branches:
         return bool(ended.jobset)
     return not ended.ref.startswith("refs/tags/") and matches(rule.branches, short(ended.ref))

@@ -23,6 +23,7 @@ SCHEMES: Final = ("https", "ssh", "file", "http", "git")
 SECURE_SCHEMES: Final = SCHEMES[:3]
 FIRST_JOBSET: Final = "main"
 """Name of the jobset that a project gets where none is said: its default branch, or what its nixmill.toml says."""
+_PULL: Final = re.compile(r"refs/pull/([1-9][0-9]{0,17})/head")
 _SCP: Final = re.compile(r"(?P<user>[A-Za-z0-9_][A-Za-z0-9_.-]*@)?(?P<host>[A-Za-z0-9][A-Za-z0-9.-]*):(?P<path>[^:].*)")
 
 
@@ -77,6 +78,14 @@ class Project(msgspec.Struct, frozen=True, kw_only=True):
     """Share of the machines when several projects wait, 1 to 100."""
     submodules: bool = False
     """Fetch submodules too, without credentials."""
+    forge: str = ""
+    """Name of the forge in the server's settings whose pull requests are checked; empty: a plain git repository."""
+    repository: str = ""
+    """Its path there: `owner/name`."""
+    repository_id: str = ""
+    """The forge's own id of it, which stays when it is renamed; found by nixmill."""
+    drafts: bool = True
+    """Whether pull requests that are drafts are checked, too; one with the label `nixmill` always is."""
     declared: bool = False
     """Comes from the declarative settings file: pages and API do not change it."""
     created_at: float = 0.0
@@ -144,11 +153,24 @@ def matches(patterns: Iterable[str], name: str) -> bool:
 
 
 def short(ref: str) -> str:
-    """Return a ref as people call it: `main` for `refs/heads/main`."""
+    """Return a ref as people call it: `main` for `refs/heads/main`, `#7` for a pull request's."""
+    if (number := pull_request_of(ref)) is not None:
+        return f"#{number}"
     for prefix in ("refs/heads/", "refs/tags/"):
         if ref.startswith(prefix):
             return ref.removeprefix(prefix)
     return ref
+
+
+def pull_request_ref(number: int) -> str:
+    """Return the ref under which runs of a pull request stand, whatever its forge calls it."""
+    return f"refs/pull/{number}/head"
+
+
+def pull_request_of(ref: str) -> int | None:
+    """Return the number of the pull request that a ref stands for; None where it is another ref."""
+    found = _PULL.fullmatch(ref)
+    return int(found[1]) if found else None
 
 
 def belongs(jobset: Jobset, ref: str, default_branch: str) -> bool:

@@ -18,7 +18,7 @@ from nixmill.nix.attr_path import show
 
 NAMES_MAX: Final = 3
 
-_CAUSE: Final[dict[Outcome, str]] = {
+CAUSE: Final[dict[Outcome, str]] = {
     Outcome.BUILD_FAILED: "failed",
     Outcome.DEPENDENCY_FAILED: "depends on something that failed",
     Outcome.TIMED_OUT: "took too long",
@@ -32,6 +32,7 @@ _CAUSE: Final[dict[Outcome, str]] = {
     Outcome.CANCELLED: "was cancelled",
     Outcome.SUCCEEDED: "is good",
 }
+"""What is said of a derivation at fault, after its name."""
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
@@ -94,8 +95,8 @@ def _faults(facts: Facts) -> str:
 def _one_cause(cause: CauseReport) -> str:
     attempt = cause.attempt
     if attempt is None:
-        return f"{cause.name} {cause.how or _CAUSE[cause.outcome]}"
-    how = _CAUSE[cause.outcome]
+        return f"{cause.name} {cause.how or CAUSE[cause.outcome]}"
+    how = CAUSE[cause.outcome]
     if cause.outcome is Outcome.BUILD_FAILED and attempt.exit_status is not None:
         status = attempt.exit_status
         how += f" with exit status {status}" if status >= 0 else f" by signal {-status}"
@@ -151,7 +152,7 @@ def _trouble(facts: Facts, after: str) -> str:
     if not what and facts.causes:
         first = facts.causes[0]
         why = (first.attempt.message if first.attempt else first.how).strip().split("\n", 1)[0]
-        what = f"{first.name} {_CAUSE[first.outcome]}{f' ({_clause(why)})' if why else ''}{_depend(first)}"
+        what = f"{first.name} {CAUSE[first.outcome]}{f' ({_clause(why)})' if why else ''}{_depend(first)}"
         if len(facts.causes) > 1:
             what += f", and {counted(len(facts.causes) - 1, 'other derivation')} likewise"
     step = ", see `nixmill doctor`, then run again" if facts.typed else ""

@@ -174,6 +174,9 @@ class Members(Protocol):
     async def set_member(self, project: int, user: int, role: Role | None) -> None:
         """Give somebody a role in a project, or take it away."""
 
+    async def identity(self, user: int, provider: str) -> Identity | None:
+        """Return who a user is at a sign-in provider or forge."""
+
     async def audit(self, entry: AuditEntry) -> None:
         """Write a line of the audit log. Lines are never changed."""
 

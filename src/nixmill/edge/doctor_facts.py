@@ -1,4 +1,4 @@
-"""Gathers what `nixmill.core.doctor` judges. Reads and asks; changes nothing but for the trial of the sandbox."""
+"""Gathers what `nixmill.core.doctor` judges. Reads and asks; changes nothing but for the trials of the sandboxes."""
 
 import asyncio
 import grp
@@ -18,9 +18,13 @@ import msgspec
 from nixmill.core.doctor import Facts, HistoryFacts, Place, SandboxTrial
 from nixmill.core.errors import InputError
 from nixmill.core.installation import NixInstallation, StoreAccess
+from nixmill.core.isolation import Isolation
 from nixmill.doors import DoorError
+from nixmill.edge.daemon.settings import DaemonSettings
 from nixmill.edge.database.history import open_history
 from nixmill.edge.nix_installation import find_installation, output_of
+from nixmill.edge.sandbox.trial import try_isolation
+from nixmill.edge.sandbox.upstream import connector
 from nixmill.edge.sandbox_trial import try_sandbox
 from nixmill.edge.substituters import probe
 from nixmill.nix.version import Flavour, NixVersion, numbers_of
@@ -31,7 +35,10 @@ _FIRST_LIX: Final = (2, 90, 0)
 
 
 async def gather(environment: Mapping[str, str], history_file: Path, *, try_out_sandbox: bool = False) -> Facts:
-    """Return the facts about this machine; with `try_out_sandbox` one tiny build is made for it."""
+    """Return the facts about this machine; with `try_out_sandbox` both sandboxes are tried out.
+
+    That is one tiny build, and attempts to break out of the sandbox of evaluations for strangers.
+    """
     try:
         installation = await find_installation(environment)
     except (InputError, DoorError) as error:
@@ -39,6 +46,9 @@ async def gather(environment: Mapping[str, str], history_file: Path, *, try_out_
         facts = Facts(installation=None, installation_fault=str(error), installation_remedy=remedy)
     else:
         facts = await _of_installation(installation, environment, try_out_sandbox=try_out_sandbox)
+        if try_out_sandbox:
+            isolation = await _isolation(installation, environment, history_file.parent)
+            facts = msgspec.structs.replace(facts, isolation=isolation)
     state_dir = None if facts.installation is None else facts.installation.state_dir
     git, history, skew, kept = await asyncio.gather(
         _git_version(environment),
@@ -77,6 +87,13 @@ async def _of_installation(
         sandbox_words=words,
         substituters=reachability,
     )
+
+
+async def _isolation(installation: NixInstallation, environment: Mapping[str, str], state: Path) -> Isolation:
+    """Try out the sandbox of evaluations for strangers."""
+    connect = connector("auto", DaemonSettings.from_environment(environment))
+    files = (state, Path(installation.state_dir, "db"))
+    return await try_isolation(environment, connect, files=files, sockets=(Path(installation.daemon_socket),))
 
 
 async def _daemon(

@@ -61,10 +61,8 @@ async def choose_base(checkout: Checkout, commit: str, *, dirty: bool, wanted: s
         return _without_default(commit, dirty=dirty)
     fork = await _merge_base(checkout, commit, default.commit)
     if fork is None:
-        why = "this clone is shallow" if checkout.shallow else "the histories are unrelated"
-        return BaseCommit(
-            commit=default.commit, reason=f"newest {default.name} here, since {why} and has no merge base"
-        )
+        why = "this clone is shallow and has no merge base" if checkout.shallow else "the histories are unrelated"
+        return BaseCommit(commit=default.commit, reason=f"newest {default.name} here, since {why}")
     if fork == commit and await _stands_on(checkout, commit, default):
         return await _on_default(checkout, commit, default.name, dirty=dirty)
     return BaseCommit(commit=fork, reason=f"merge base with {default.name}")

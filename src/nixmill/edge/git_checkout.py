@@ -20,6 +20,7 @@ MIRROR_NAME: Final = "nixmill.project"
 """Setting of a mirror: what its trees are called."""
 WHOLE: Final = "refs/nixmill/whole/"
 """Where a mirror keeps commits with the files of their submodules, by the id of the commit itself."""
+_LOOKED_AT: Final = 1 << 20
 _COMMIT_ID: Final = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
@@ -151,6 +152,9 @@ async def changes(checkout: Checkout) -> Changes:
 
 
 async def has_file(checkout: Checkout, tree: str, path: str, *, containing: bytes = b"") -> bool:
-    """Say whether a tree has a file with that text in it."""
-    answer = await checkout.git.ask("cat-file", "blob", f"{tree}:{path}")
-    return answer.status == 0 and containing in answer.output
+    """Say whether a tree has a file with that text in it, in its first MiB."""
+    try:
+        found = await checkout.git.beginning(_LOOKED_AT, "cat-file", "blob", f"{tree}:{path}")
+    except GitFailedError:
+        return False
+    return containing in found.output

@@ -23,6 +23,7 @@ from nixmill.core.errors import InputError
 from nixmill.doors import DoorError
 
 _DRAIN_S: Final = 5.0
+_CHUNK: Final = 1 << 16
 TIME_LIMIT_S: Final = 120.0
 """For one command. `git status` on a cold disk with 500,000 files takes about a minute."""
 _KEPT: Final = frozenset({"GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM", "GIT_CONFIG_NOSYSTEM", "GIT_CEILING_DIRECTORIES"})
@@ -57,6 +58,14 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     def text(self) -> str:
         """The output as text without its final line end; bytes that are no UTF-8 survive a way back."""
         return os.fsdecode(self.output).removesuffix("\n")
+
+
+class Beginning(msgspec.Struct, frozen=True, kw_only=True):
+    """The first bytes of what a command writes."""
+
+    output: bytes
+    cut: bool
+    """There was more, or it took too long; the command was stopped."""
 
 
 class GitFailedError(DoorError):
@@ -111,6 +120,27 @@ class Git:
             await end(process)
         return Answer(status=process.returncode or 0, output=output, complaint=complaint.decode(errors="replace"))
 
+    async def beginning(self, limit: int, *arguments: str, limit_s: float = TIME_LIMIT_S) -> Beginning:
+        """Return at most `limit` bytes of the output; raise `GitFailedError` where the command fails by itself.
+
+        For what a stranger may make as long as they like: git is stopped at the limits.
+        """
+        process = await self._start(arguments)
+        assert process.stdin and process.stderr  # noqa: S101, PT018 - pipes were asked for
+        process.stdin.close()
+        output = bytearray()
+        complaining = asyncio.ensure_future(_end_of(process.stderr))
+        try:
+            cut = await _is_cut_off(process, complaining, output, limit, limit_s)
+        finally:
+            complaining.cancel()
+            await asyncio.gather(complaining, return_exceptions=True)
+            await end(process)
+        if not cut and process.returncode:
+            complaint = complaining.result().decode(errors="replace")
+            raise self._failure(arguments, Answer(status=process.returncode, output=b"", complaint=complaint))
+        return Beginning(output=bytes(output[:limit]), cut=cut)
+
     async def _start(self, arguments: tuple[str, ...]) -> asyncio.subprocess.Process:
         try:
             return await asyncio.create_subprocess_exec(
@@ -154,17 +184,45 @@ class Git:
         )
 
 
+async def _is_cut_off(
+    process: asyncio.subprocess.Process,
+    complaining: asyncio.Future[bytes],
+    output: bytearray,
+    limit: int,
+    limit_s: float,
+) -> bool:
+    """Read into `output` until the command has ended, and say False, or until a limit, and say True."""
+    assert process.stdout  # noqa: S101 - a pipe was asked for
+    try:
+        async with asyncio.timeout(limit_s):
+            while len(output) <= limit and (chunk := await process.stdout.read(_CHUNK)):
+                output += chunk
+            if len(output) <= limit:
+                await complaining
+                await process.wait()
+    except TimeoutError:
+        return True
+    return len(output) > limit
+
+
+async def _end_of(stream: asyncio.StreamReader) -> bytes:
+    kept = b""
+    while chunk := await stream.read(_CHUNK):
+        kept = (kept + chunk)[-_CHUNK:]
+    return kept
+
+
 async def end(process: asyncio.subprocess.Process) -> None:
     """Kill the command with its children if it still runs; a filter may have started some."""
     if process.returncode is None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-        await _drain(process)
-        await process.wait()
+    await _drain(process)  # one that has ended, too, may have left more than was read
+    await process.wait()
 
 
 async def _drain(process: asyncio.subprocess.Process) -> None:
-    """Read what a killed command left in its pipes: asyncio waits for their end before it tells that of the command."""
+    """Read what a command left in its pipes: asyncio waits for their end before it closes them and tells of its end."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(_DRAIN_S):  # somebody outside its group may hold the other end
             for stream in (process.stdout, process.stderr):

@@ -11,7 +11,7 @@ from typing import Final
 
 import msgspec
 
-from nixmill.core.errors import InputError
+from nixmill.core.errors import GoneError, InputError
 from nixmill.core.project import short
 from nixmill.doors import DoorError
 from nixmill.edge.git_access import Access, Room
@@ -31,6 +31,8 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
 
     ref: str
     """In full, or empty where only a commit is known."""
+    keep: str = ""
+    """The ref that keeps the commit in the mirror, where it must not be a branch of that name there."""
     commit: str
     """Empty: the newest of `ref`."""
     default_branch: str
@@ -51,6 +53,11 @@ class Fetching:
     def to(self, reached: Access) -> "Fetching":
         """Return the same from another remote into the same mirror."""
         return Fetching(self._mirror, reached, self._room, self._lock)
+
+    @property
+    def reached(self) -> Access:
+        """How the remote is reached."""
+        return self._reached
 
     async def fetch(self, wanted: Wanted) -> str:
         """Return the commit, which is then in the mirror; see `nixmill.doors.server.Remote.fetch`."""
@@ -81,7 +88,7 @@ class Fetching:
         try:
             await self._mirror.describe(wanted.name, wanted.default_branch)
             if wanted.commit and await self._mirror.has(wanted.commit):
-                return wanted.commit
+                return await self._kept(wanted)
             self._see_size()
             return await self._newest(wanted) if wanted.ref else await self._by_commit(wanted)
         except GitFailedError as error:  # the mirror itself: perhaps it is damaged
@@ -94,31 +101,39 @@ class Fetching:
         if answer.status != 0 and not is_gone(answer.complaint):
             return answer
         if answer.status != 0 and not wanted.commit:
-            raise InputError(f"{short(wanted.ref)} is no longer there: it was deleted from {self._reached.url}.")
+            raise GoneError(f"{short(wanted.ref)} is no longer there: it was deleted from {self._reached.url}.")
         if wanted.commit:
-            return wanted.commit if await self._mirror.has(wanted.commit) else await self._by_commit(wanted)
-        commit = await self._mirror.commit_of(wanted.ref)
+            return await self._kept(wanted) if await self._mirror.has(wanted.commit) else await self._by_commit(wanted)
+        commit = await self._mirror.commit_of(wanted.keep or wanted.ref)
         if commit is None:
             raise InputError(f"{short(wanted.ref)} of {self._reached.url} is no commit.", "Tag a commit instead.")
         return commit
 
+    async def _kept(self, wanted: Wanted) -> str:
+        """Return the wanted commit, which is here, and see that it stays."""
+        if wanted.keep:
+            await self._mirror.git.run("update-ref", wanted.keep, wanted.commit)
+        return wanted.commit
+
     async def _bring_ref(self, wanted: Wanted) -> Answer:
-        default = f"refs/heads/{wanted.default_branch}" if wanted.default_branch else wanted.ref
-        refs = list(dict.fromkeys([wanted.ref, default]))
-        for ref in refs:
-            await self._mirror.make_room(ref)
-        answer = await self.bring(*(f"+{ref}:{ref}" for ref in refs))
-        if len(refs) > 1 and answer.status != 0 and is_gone(answer.complaint):  # the default branch may be what is gone
-            answer = await self.bring(f"+{wanted.ref}:{wanted.ref}")
+        places = {wanted.keep or wanted.ref: wanted.ref}
+        if wanted.default_branch:
+            places.setdefault(default := f"refs/heads/{wanted.default_branch}", default)
+        for place in places:
+            await self._mirror.make_room(place)
+        refspecs = [f"+{ref}:{place}" for place, ref in places.items()]
+        answer = await self.bring(*refspecs)
+        if len(refspecs) > 1 and answer.status != 0 and is_gone(answer.complaint):  # perhaps the default branch is gone
+            answer = await self.bring(refspecs[0])
         return answer
 
     async def _by_commit(self, wanted: Wanted) -> str | Answer:
-        answer = await self.bring(wanted.commit)
+        answer = await self.bring(f"+{wanted.commit}:{wanted.keep}" if wanted.keep else wanted.commit)
         if answer.status == 0 and await self._mirror.has(wanted.commit):
             return wanted.commit
         if answer.status == 0 or is_gone(answer.complaint):
             where = f" of {short(wanted.ref)}" if wanted.ref else ""
-            raise InputError(
+            raise GoneError(
                 f"Commit {wanted.commit[:12]}{where} is no longer there: it was force-pushed or deleted.",
                 f"Run the newest commit instead; {self._reached.url} no longer gives this one.",
             )

@@ -1,6 +1,7 @@
 """Reads what `git ls-remote` lists; names come from strangers.
 
-Decides which names are taken: branches and tags that git itself would take, in printable UTF-8, at most `NAME_BYTES`.
+Decides which names are taken: those that git itself would take, in printable UTF-8, at most `NAME_BYTES`; of what a
+remote lists branches and tags only.
 Source: git-ls-remote(1), git-check-ref-format(1).
 """
 
@@ -30,9 +31,14 @@ class Listing(msgspec.Struct, frozen=True, kw_only=True):
 
 def is_watched(name: str) -> bool:
     """Say whether this is the full name of a branch or tag that is taken."""
+    return name.startswith(_WATCHED) and is_ref(name)
+
+
+def is_ref(name: str) -> bool:
+    """Say whether this is a full name (`refs/pull/7/head`) that git takes and that is fit to be asked for."""
     short = name.partition("/")[2].partition("/")[2]
     return (
-        name.startswith(_WATCHED)
+        name.startswith("refs/")
         and bool(short)
         and not short.startswith(("-", "."))
         and short != "HEAD"

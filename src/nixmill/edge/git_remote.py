@@ -1,44 +1,58 @@
-"""The door `Remote`: repositories elsewhere, looked at and fetched into mirrors below the state directory.
+"""The doors `Remote` and `Merging`: repositories elsewhere, fetched into mirrors below the state directory.
 
     <state>/mirrors/<project id>.git    `nixmill.edge.git_mirror`
     <state>/git/known_hosts             keys of ssh hosts, kept at first sight
+    <state>/git/token-<project id>      `nixmill.edge.git_tokens`
     <state>/cache                       files of trees, `nixmill.edge.tree_cache`
 
 A look lists branches and tags only: a big repository has ten times as many refs of pull requests. git cannot ask for
 `HEAD` beside them (2.39), so the default branch is asked for apart, once in `HEAD_AGE_S` or when its branch vanishes.
 One project's fetches come one after another; different projects' go side by side.
-Submodules, where a project wants them, are `nixmill.edge.git_submodules`.
+Submodules, where a project wants them, are `nixmill.edge.git_submodules`; heads of pull requests `git_heads`, merges
+`git_merge`, comparisons `git_compare`.
 """
 
 import asyncio
+import datetime as dt
 import logging
 import os
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
 from nixmill.core.errors import InputError
-from nixmill.core.project import Project, Ref, check_url
+from nixmill.core.merged import MESSAGE_BYTES, Comparison, Merged
+from nixmill.core.project import Project, Ref, check_url, short
 from nixmill.core.source import Tree, TreeRequest
 from nixmill.doors import DoorError
 from nixmill.edge.git import GitSource
-from nixmill.edge.git_access import Access, Room, access
+from nixmill.edge.git_access import Access, Room, access, scheme_of
+from nixmill.edge.git_bounds import check_bounds
 from nixmill.edge.git_command import GitFailedError
+from nixmill.edge.git_compare import compared, message_of
 from nixmill.edge.git_fault import fault, hints_damage
 from nixmill.edge.git_fetch import Fetching, Wanted
+from nixmill.edge.git_heads import forget_old_merges, head_ref, keep, keep_merge, was_merged
+from nixmill.edge.git_merge import merged
 from nixmill.edge.git_mirror import Mirror
-from nixmill.edge.git_refs import COMMIT, is_watched, parse_head, parse_listing
+from nixmill.edge.git_refs import COMMIT, is_ref, is_watched, parse_head, parse_listing
 from nixmill.edge.git_submodules import Submodules
+from nixmill.edge.git_tokens import forget_token, write_token
 from nixmill.edge.git_transport import DOOR, Command, Limits, transport
+from nixmill.edge.git_version import check_version
 from nixmill.edge.private_files import make_directory
 
 HEAD_AGE_S: Final = 3600.0
 _LOG: Final = logging.getLogger(__name__)
 _SUBJECT: Final = 500
 """Characters of a commit's first line or author that are kept."""
+
+
+Tokens = Callable[[Project], Awaitable[str | None]]
+"""Gives the token that a project is fetched with now, `secret` or `user:secret`; None where it has none."""
 
 
 class _Head(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,10 +68,20 @@ class GitRemote:
     """Remotes of projects."""
 
     def __init__(
-        self, state: Path, credentials: Mapping[str, Path], *, schemes: Sequence[str], limits: Limits | None = None
+        self,
+        state: Path,
+        credentials: Mapping[str, Path],
+        *,
+        schemes: Sequence[str],
+        limits: Limits | None = None,
+        tokens: Tokens | None = None,
     ) -> None:
-        """Keep everything below `state`; reach repositories by `schemes`, with `credentials` by name."""
+        """Keep everything below `state`; reach repositories by `schemes`, with `credentials` by name.
+
+        `tokens` is asked before each command that uses http(s); where it gives nothing the credential is used.
+        """
         self._state, self._credentials, self._schemes = state.resolve(), credentials, tuple(schemes)
+        self._tokens, self._tidied, self._can_merge = tokens, dict[int, dt.date](), False
         self._room = Room(directory=self._state / "git", limits=limits or Limits())
         self._mirrors: dict[int, Mirror] = {}
         self._heads: dict[int, _Head] = {}
@@ -67,7 +91,7 @@ class GitRemote:
 
     async def look(self, project: Project) -> tuple[Sequence[Ref], str]:
         """Return branches and tags, and the default branch."""
-        reached = self._reach(project)
+        reached = await self._reach(project)
         listing = parse_listing(await self._list(reached, "--heads", "--tags", "--", reached.url))
         self._tell_refused(project, listing.refused)
         if len(listing.refs) > self._room.limits.refs:
@@ -91,15 +115,61 @@ class GitRemote:
                 f"{ref or commit!r} is neither a branch, a tag nor a commit.",
                 "Give refs/heads/NAME, refs/tags/NAME or the whole id of a commit.",
             )
-        reached, mirror = self._reach(project), self._mirror(project.id)
+        return await self._fetch(project, ref, commit, "")
+
+    async def fetch_head(self, project: Project, ref: str, commit: str) -> str:
+        """Return the head of a pull request, which is then in the mirror, but not as a branch; else as `fetch`.
+
+        `ref` is what the remote calls it: `refs/pull/7/head`, `refs/changes/34/1234/5`, or any other.
+        """
+        if not is_ref(ref) or (commit and not COMMIT.fullmatch(commit)):
+            raise InputError(
+                f"{ref!r} with the commit {commit!r} is no head of a pull request.",
+                "Give a whole ref such as refs/pull/7/head, and the whole id of a commit or none.",
+            )
+        await self._see_version()
+        return await self._fetch(project, ref, commit, head_ref(ref))
+
+    async def merge(self, project: Project, head: str, base_ref: str, base: str = "") -> Merged:
+        """Return the commit that has `head` merged into the tip of `base_ref` now, or into `base`; see `git_merge`."""
+        if not is_watched(base_ref) or not all(COMMIT.fullmatch(commit) for commit in (head, base or head)):
+            raise InputError(
+                f"{head!r} cannot be merged into {base_ref!r} {base}".rstrip() + ".",
+                "Give whole ids of commits, and refs/heads/NAME.",
+            )
+        await self._see_version()
+        reached, mirror = await self._reach(project), self._mirror(project.id)
         async with mirror.held(self._room.limits.fetch_s) as lock:
-            wanted = await self._wanted(project, reached, ref, commit)
             fetching = Fetching(mirror, reached, self._room, lock)
-            found = await fetching.fetch(wanted)
-            submodules = Submodules(mirror, fetching, self._room, self._schemes)
-            await submodules.bring(found, reached.url, wanted=project.submodules)
-            await fetching.maintain()
-        return found
+            try:
+                return await self._merge(project, fetching, head, base_ref, base)
+            except GitFailedError as error:
+                if not hints_damage(error.complaint) or await mirror.is_sound():
+                    raise
+            await self._put_aside(project)
+            return await self._merge(project, fetching, head, base_ref, base)
+
+    async def keep_heads(self, project: int, refs: Collection[str]) -> None:
+        """Forget heads of pull requests but those that the remote has at `refs`: the others are closed."""
+        mirror = self._mirror(project)
+        if mirror.exists:
+            async with mirror.held(self._room.limits.fetch_s):
+                mirror.clean()
+                await keep(mirror, refs)
+
+    async def compare(self, project: Project, old: str, new: str, patch_of: Collection[str] = ()) -> Comparison:
+        """Return what changed from `old` to `new`, both fetched before, with patches of files that globs match."""
+        mirror = await self._having(project, old, new)
+        return await compared(mirror, old, new, patch_of, self._room.limits)
+
+    async def message(self, project: Project, commit: str) -> str:
+        """Return the whole message of a fetched commit, at most 64 KiB of it."""
+        return await message_of(await self._having(project, commit), commit)
+
+    async def contains(self, project: Project, ancestor: str, descendant: str) -> bool:
+        """Say whether `descendant` is or comes after `ancestor`; both were fetched before."""
+        mirror = await self._having(project, ancestor, descendant)
+        return (await mirror.git.ask("merge-base", "--is-ancestor", ancestor, descendant)).status == 0
 
     async def tree(self, project: Project, commit: str) -> tuple[Tree, str, str]:
         """Return files, first line and author of a commit; fetches it again where the mirror is damaged."""
@@ -114,8 +184,16 @@ class GitRemote:
             async with mirror.held(self._room.limits.fetch_s):
                 if await mirror.is_sound():
                     raise
-                aside = await asyncio.to_thread(mirror.put_aside)
-        _LOG.warning("The mirror of %s was damaged; it is in %s and is fetched again.", project.name, aside)
+                lost = was_merged(mirror, commit)
+                await self._put_aside(project)
+        if lost:
+            raise DoorError(
+                f"The merge {commit[:12]} of {project.name} was lost with a damaged mirror. It is made again.",
+                door=DOOR,
+                action="read a tree",
+                subject=project.url,
+                retryable=True,
+            )
         await self.fetch(project, commit, "")
         return await self._tree(project, commit)
 
@@ -128,7 +206,8 @@ class GitRemote:
         mirror = self._mirror(project)
         async with mirror.held(self._room.limits.fetch_s):
             await asyncio.to_thread(mirror.delete)
-        for memory in (self._mirrors, self._heads, self._refused):
+        forget_token(self._room.directory, project)
+        for memory in (self._mirrors, self._heads, self._refused, self._tidied):
             memory.pop(project, None)
 
     async def keep_only(self, projects: Collection[int]) -> None:
@@ -141,22 +220,85 @@ class GitRemote:
         """Return the directory of the mirror."""
         return str(self._mirror(project).directory)
 
+    async def _fetch(self, project: Project, ref: str, commit: str, keep_at: str) -> str:
+        reached, mirror = await self._reach(project), self._mirror(project.id)
+        async with mirror.held(self._room.limits.fetch_s) as lock:
+            wanted = await self._wanted(project, reached, ref, commit)
+            fetching = Fetching(mirror, reached, self._room, lock)
+            found = await fetching.fetch(msgspec.structs.replace(wanted, keep=keep_at))
+            if keep_at:
+                await check_bounds(mirror.git, found, self._room.limits)
+            await self._bring_submodules(project, fetching, found)
+            await fetching.maintain()
+        return found
+
+    async def _see_version(self) -> None:
+        if not self._can_merge:
+            make_directory(self._state)
+            await check_version(str(self._state))
+            self._can_merge = True
+
+    async def _bring_submodules(self, project: Project, fetching: Fetching, commit: str) -> None:
+        submodules = Submodules(self._mirror(project.id), fetching, self._room, self._schemes)
+        await submodules.bring(commit, project.url, wanted=project.submodules)
+
+    async def _merge(self, project: Project, fetching: Fetching, head: str, base_ref: str, base: str) -> Merged:
+        mirror, today = self._mirror(project.id), dt.datetime.now(dt.UTC).date()
+        tip = await fetching.fetch(await self._wanted(project, fetching.reached, base_ref, base))
+        if not await mirror.has(head):
+            await fetching.fetch(await self._wanted(project, fetching.reached, "", head))
+        await check_bounds(mirror.git, head, self._room.limits)
+        made = await merged(mirror, head, tip, short(base_ref))
+        await keep_merge(mirror, made.commit, today)
+        if self._tidied.get(project.id) != today:
+            await forget_old_merges(mirror, today)
+            self._tidied[project.id] = today
+        await self._bring_submodules(project, fetching, made.commit)
+        return made
+
+    async def _put_aside(self, project: Project) -> None:
+        """Move a damaged mirror out of the way; the lock is held."""
+        aside = await asyncio.to_thread(self._mirror(project.id).put_aside)
+        _LOG.warning("The mirror of %s was damaged; it is in %s and is fetched again.", project.name, aside)
+
+    async def _having(self, project: Project, *commits: str) -> Mirror:
+        """Return the mirror; `InputError` where it does not have these commits."""
+        mirror = self._mirror(project.id)
+        for commit in commits:
+            if not COMMIT.fullmatch(commit):
+                raise InputError(f"{commit!r} is no id of a commit.", "Give all its digits.")
+            if not mirror.exists or await mirror.commit_of(commit) != commit:
+                raise InputError(
+                    f"Commit {commit[:12]} of {project.name} is not here.",
+                    "Fetch it first; one that was force-pushed away is gone after a while.",
+                )
+        return mirror
+
     async def _tree(self, project: Project, commit: str) -> tuple[Tree, str, str]:
         mirror = self._mirror(project.id)
         if not mirror.exists:
             raise InputError(f"{project.name} was not fetched yet.", "Fetch the commit first.")
         await mirror.describe(project.name, "")
         tree = await self.source.tree(TreeRequest(directory=str(mirror.directory), revision=commit))
-        shown = await mirror.git.ask("show", "--no-patch", "--encoding=UTF-8", "--format=%an%x00%B", commit)
+        shown = await mirror.git.beginning(
+            MESSAGE_BYTES, "show", "--no-patch", "--encoding=UTF-8", "--format=%an%x00%B", commit
+        )
         author, _, message = shown.output.decode(errors="replace").partition("\0")
         return tree, _line(message), _line(author)
 
     def _mirror(self, project: int) -> Mirror:
         return self._mirrors.setdefault(project, Mirror(self._state / "mirrors" / f"{project}.git"))
 
-    def _reach(self, project: Project) -> Access:
+    async def _reach(self, project: Project) -> Access:
         """Return how to reach a project's repository; `InputError` where settings and project do not go together."""
         url = check_url(project.url, self._schemes)
+        make_directory(self._room.directory)
+        token = await self._tokens(project) if self._tokens and scheme_of(url) in {"https", "http"} else None
+        if token is None:
+            return access(url, self._room, name=project.credential, secret=self._secret(project))
+        return access(url, self._room, name="of its forge", secret=write_token(self._room.directory, project.id, token))
+
+    def _secret(self, project: Project) -> Path | None:
         secret = self._credentials.get(project.credential) if project.credential else None
         if project.credential and secret is None:
             raise InputError(
@@ -168,8 +310,7 @@ class GitRemote:
                 f"The file of the credential {project.credential!r} cannot be read.",
                 f"Let the server's user read {secret}, and nobody else.",
             )
-        make_directory(self._room.directory)
-        return access(url, self._room, name=project.credential, secret=secret)
+        return secret
 
     async def _list(self, reached: Access, *arguments: str) -> bytes:
         command = Command(

@@ -5,7 +5,7 @@
 Nix and the exported files then see one tree, and nothing is fetched later. Who pushes decides where submodules come
 from, so: no credential, only the project's allowed protocols (`file` only where the project is a local one itself), no
 address of a private network unless it is the project's own host, other hosts by http(s) only and without redirects,
-`DEPTH` levels, `MOST` in all.
+`DEPTH` levels, `MOST` in all, together no larger than `nixmill.edge.git_bounds` allows.
 The addresses are looked up once and git is told to use what was found, so a name cannot change in between.
 Source: gitmodules(5), gitsubmodules(7); field survey, "SSRF by fetchers".
 """
@@ -13,6 +13,7 @@ Source: gitmodules(5), gitsubmodules(7); field survey, "SSRF by fetchers".
 import asyncio
 import hashlib
 import ipaddress
+import os
 import socket
 import tempfile
 from collections.abc import Sequence
@@ -23,6 +24,7 @@ from nixmill.core.errors import InputError
 from nixmill.core.project import check_url
 from nixmill.doors import DoorError
 from nixmill.edge.git_access import Access, Room, access, host_of, scheme_of
+from nixmill.edge.git_bounds import NOTHING, check_bounds
 from nixmill.edge.git_checkout import WHOLE
 from nixmill.edge.git_fault import fault, is_gone, said
 from nixmill.edge.git_fetch import Fetching
@@ -31,6 +33,8 @@ from nixmill.edge.git_transport import DOOR
 
 DEPTH: Final = 5
 MOST: Final = 100
+ADDRESSES: Final = 1 << 20
+"""Bytes of addresses that are read; what comes later has none."""
 KEPT: Final = 500
 """Whole commits of a mirror that stay."""
 _GITLINK: Final = "160000"
@@ -51,7 +55,7 @@ class Submodules:
         """Fetch by `schemes`."""
         self._mirror, self._fetching, self._room = mirror, fetching, room
         self._schemes = [scheme for scheme in schemes if scheme != "file"]
-        self._fetched = 0
+        self._fetched, self._extent = 0, NOTHING
 
     async def bring(self, commit: str, url: str, *, wanted: bool) -> None:
         """Make the whole commit where it is wanted and there are submodules; else see that there is none."""
@@ -87,6 +91,7 @@ class Submodules:
                 raise InputError(f"The submodule {path!r} of {url} has no address.", "Name it in .gitmodules.")
             there = absolute(addresses[path], url)
             await self._fetch(path, commit, there, top)
+            self._extent = await check_bounds(self._mirror.git, commit, self._room.limits, self._extent)
             parts[path] = await self._fill(await self._tree_of(commit), there, top, levels - 1)
         return await self._joined(tree, parts)
 
@@ -101,8 +106,11 @@ class Submodules:
     async def _addresses(self, tree: str) -> dict[str, str]:
         """Return the addresses of submodules by path, as `.gitmodules` has them."""
         pattern = r"^submodule\..*\.(path|url)$"
-        listed = await self._mirror.git.run("config", "--blob", f"{tree}:.gitmodules", "-z", "--get-regexp", pattern)
-        values = dict(entry.split("\n", 1) for entry in listed.split("\0") if "\n" in entry)
+        listed = await self._mirror.git.beginning(
+            ADDRESSES, "config", "--blob", f"{tree}:.gitmodules", "-z", "--get-regexp", pattern
+        )
+        entries = os.fsdecode(listed.output).split("\0")[:-1]
+        values = dict(entry.split("\n", 1) for entry in entries if "\n" in entry)
         urls = {key.removesuffix(".url"): value for key, value in values.items() if key.endswith(".url")}
         paths = {key.removesuffix(".path"): value for key, value in values.items() if key.endswith(".path")}
         return {path: urls[name] for name, path in paths.items() if name in urls}

@@ -37,6 +37,10 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """What brings less than this for `slow_s` is broken off."""
     slow_s: int = 60
     mirror_bytes: int = 32 * 1024**3
+    tree_files: int = 500_000
+    """Of one commit of a pull request."""
+    tree_bytes: int = 8 * 1024**3
+    """Of one commit of a pull request, all files together."""
     refs: int = 100_000
     """Branches and tags of a remote."""
 

@@ -1,8 +1,9 @@
 """What a complete evaluation has and its base has not, and the other way round: for people, and as rows."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from nixmill.core.diff import Base, always_changing
+from nixmill.core.evaluation import Attribute
 from nixmill.core.history import DifferenceRow, EvaluationRow
 from nixmill.core.run_event import AttributesRemoved, Change, ErrorsCompared
 from nixmill.engine.intake import Intake
@@ -15,6 +16,14 @@ def differences(base: Base, intake: Intake) -> tuple[ErrorsCompared, AttributesR
     gone = base.removed(intake.attributes.values(), intake.errors)
     removed = tuple((one.path, one.renamed_to, one.hidden_by) for one in gone)
     return ErrorsCompared(changes=erred), AttributesRemoved(removed=removed)
+
+
+def changed_pairs(base: Base | None, attributes: Iterable[Attribute]) -> list[tuple[Attribute | None, Attribute]]:
+    """Return attributes that are new or whose derivation differs, with what the base has in their place."""
+    if base is None:
+        return []
+    pairs = ((base.before(attribute.path), attribute) for attribute in attributes if not base.same(attribute))
+    return [(old if isinstance(old, Attribute) else None, new) for old, new in pairs]
 
 
 def difference_rows(run: int, erred: ErrorsCompared, removed: AttributesRemoved) -> list[DifferenceRow]:

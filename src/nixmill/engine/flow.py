@@ -39,7 +39,7 @@ from nixmill.core.target import Word, other_words, show_word
 from nixmill.doors import DoorError, NotAllowedError
 from nixmill.engine.build_site import BuildSite
 from nixmill.engine.comparison import EXPLAINED_MAX, evaluate_all
-from nixmill.engine.differences import always_changing_sentence, difference_rows, differences
+from nixmill.engine.differences import always_changing_sentence, changed_pairs, difference_rows, differences
 from nixmill.engine.dry_run import plan_view
 from nixmill.engine.explain import explain_all
 from nixmill.engine.intake import Intake
@@ -50,8 +50,6 @@ from nixmill.engine.request import RunDoors, RunRequest, Tell
 from nixmill.engine.settlement import Settlement
 from nixmill.engine.task_group import innermost
 from nixmill.engine.works import Works
-from nixmill.nix.attr_path import AttrPath
-from nixmill.nix.store_path import StorePath
 
 KNOWN_GROUP: Final = 1000
 """Records of a known evaluation are taken in groups of this size, so that the first build starts soon."""
@@ -79,7 +77,7 @@ class Flow:
         self._works = works or Works()
         self._settlement = Settlement(self._recorder, self._tell)
         self.site = BuildSite(request, doors, self._recorder, self._tell, self._settlement, self._works)
-        self._intake = Intake(self.site, doors.store, self._settlement, self._tell, rebuild=request.rebuild)
+        self._intake = Intake(self.site, doors.store, self._settlement, self._tell, request)
         self._evaluating: asyncio.Task[None] | None = None
         self.number = request.number or 0
         self.evaluation_key = ""
@@ -220,9 +218,8 @@ class Flow:
             if not await self._take_known(key, subject.tree):
                 await self._evaluate_anew(asked, key, subject.tree)
                 await self._recorder.flush()
-        if intake.ended is not None:
-            counts = len(intake.attributes), len(intake.errors)
-            self._tell(EvaluationTold(ended=intake.ended, attributes=counts[0], errors=counts[1]))
+        if (ended := intake.ended) is not None:
+            self._tell(EvaluationTold(ended=ended, attributes=len(intake.attributes), errors=len(intake.errors)))
 
     async def _evaluate_anew(self, asked: EvaluationRequest, key: str, tree: Tree) -> None:
         intake = self._intake
@@ -247,7 +244,7 @@ class Flow:
         """Take in the records of an earlier evaluation of this very tree; say whether there were any to rely on."""
         row = None if self._request.evaluate_again else await self._doors.history.evaluation(key)
         commit = row.commit if row is not None and self._request.same_tree_is_enough else tree.commit
-        if row is None or not reusable(row, commit):
+        if row is None or not reusable(row, commit, self._request.party.tier):
             return False
         wanted = {attribute.drv_path for attribute in row.attributes}
         if wanted and await self._doors.store.hold(wanted) != wanted:
@@ -320,15 +317,15 @@ class Flow:
 
     async def plan_view(self) -> PlanView:
         """Return what a run with `plan_only` would have done, and why what changed did."""
-        base = self._base
-        pairs: dict[AttrPath, tuple[StorePath, StorePath]] = {}
-        for path, attribute in self._intake.attributes.items():
-            before = base.before(path) if base is not None else None
-            if isinstance(before, Attribute) and before.drv_path != attribute.drv_path and len(pairs) < EXPLAINED_MAX:
-                pairs[path] = before.drv_path, attribute.drv_path
+        both = [(old, new) for old, new in self.changed() if old is not None][:EXPLAINED_MAX]
+        pairs = {new.path: (old.drv_path, new.drv_path) for old, new in both}
         errors = tuple(self._intake.errors)
         reasons = await explain_all(self._doors.store, pairs)
-        return plan_view(self.site.plan, base, self._settlement.results, self.report(), reasons, errors)
+        return plan_view(self.site.plan, self._base, self._settlement.results, self.report(), reasons, errors)
+
+    def changed(self) -> list[tuple[Attribute | None, Attribute]]:
+        """Return attributes that are new (before: None) or whose derivation differs; none where there is no base."""
+        return changed_pairs(self._base, self._intake.attributes.values())
 
     def _tell(self, event: RunEvent) -> None:
         self._report.handle(event)
@@ -375,6 +372,7 @@ class Flow:
             tree_hash=tree.tree_hash,
             commit=tree.commit,
             seconds=ended.seconds,
+            tier=self._request.party.tier,
             in_parts=key == self.evaluation_key and self._intake.parts is not None,
             attributes=attributes,
             errors=errors,

@@ -15,7 +15,7 @@ from nixmill.core.run_event import AttributeErred, AttributeFound, ImportedFromD
 from nixmill.doors import Store
 from nixmill.engine.build_site import BuildSite
 from nixmill.engine.parts import Parts
-from nixmill.engine.request import Tell
+from nixmill.engine.request import RunRequest, Tell
 from nixmill.engine.settlement import Result, Settlement
 from nixmill.nix.attr_path import AttrPath
 from nixmill.nix.store_path import StorePath
@@ -24,14 +24,14 @@ from nixmill.nix.store_path import StorePath
 class Intake:
     """The records of one evaluation on their way into the plan."""
 
-    def __init__(self, site: BuildSite, store: Store, settlement: Settlement, tell: Tell, *, rebuild: bool) -> None:
-        """Hand on to `site`; with `rebuild` nothing is skipped for being equal to the base."""
+    def __init__(self, site: BuildSite, store: Store, settlement: Settlement, tell: Tell, request: RunRequest) -> None:
+        """Hand on to `site`; what the request wants anyway is not skipped for being equal to the base."""
         self._site = site
         self._store = store
         self._settlement = settlement
         self._tell = tell
         self._base: Base | None = None
-        self._rebuild = rebuild
+        self._request = request
         self.attributes: dict[AttrPath, Attribute] = {}
         self.errors: list[EvalError] = []
         self.skipped = 0
@@ -87,10 +87,12 @@ class Intake:
         self._note(attribute)
         self.changed += self._base is None or not self._base.same(attribute)
         self._tell(AttributeFound(attribute=attribute))
-        if (before := self._settlement.stands(attribute)) is not None:
+        anyway = attribute.path in self._request.anyway
+        if not anyway and (before := self._settlement.stands(attribute)) is not None:
             self._settlement.settle(before)
             return
-        known = self._base.reuse(attribute) if self._base is not None and not self._rebuild else None
+        anyway |= self._request.rebuild
+        known = self._base.reuse(attribute) if self._base is not None and not anyway else None
         present = all(path is not None and path in valid for path in attribute.outputs.values())
         if known is None or present:
             self._site.want(attribute, valid)

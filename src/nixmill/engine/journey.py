@@ -17,24 +17,34 @@ from nixmill.config import ProjectConfig
 from nixmill.core.change import Change, ChangeState, Origin, Progress
 from nixmill.core.errors import InputError
 from nixmill.core.history import AttemptRow
+from nixmill.core.merged import MergeConflictError
 from nixmill.core.project import Project, default_branch
 from nixmill.core.run_event import Verdict
 from nixmill.core.source import TreeRequest
+from nixmill.core.trust import is_untrusted
 from nixmill.doors import DoorError
 from nixmill.engine.aftermath import Aftermath
+from nixmill.engine.bring import bring
 from nixmill.engine.flow import Flow
 from nixmill.engine.insist import insist
 from nixmill.engine.known_projects import project_by_id
 from nixmill.engine.live import log_topic, project_topic, run_topic
+from nixmill.engine.reporter import Reporter
 from nixmill.engine.request import RunRequest
 from nixmill.engine.run_teller import RunTeller
 from nixmill.engine.server_doors import ServerDoors
 from nixmill.engine.server_request import config_of, server_request
+from nixmill.engine.sizes import Measure
 from nixmill.engine.task_group import innermost
 from nixmill.engine.works import Works
 
 FETCH_TRIES: Final = 5
 FETCH_AGAIN_S: Final = 3.0
+MOVING: Final = frozenset({Origin.PUSH, Origin.TAG, Origin.PULL_REQUEST, Origin.MERGE_QUEUE})
+"""What asks for a commit that may be gone when it is fetched."""
+
+CHANGE: Final = "change"
+"""Name of the durable workflow of a change."""
 
 log = structlog.get_logger("nixmill.journey")
 
@@ -57,6 +67,7 @@ class Journey:
         """Changes that were begun, or withdrawn before, since the server started."""
         self._superseded: dict[int, list[int]] = {}
         """By the newer run: older ones whose builds it may want."""
+        self.reporter = Reporter(doors)
         self.concluded: Callable[[], None] = lambda: None
         """Called when messages and hooks may be waiting."""
 
@@ -86,9 +97,13 @@ class Journey:
 
     async def cancel(self, change: Change, why: str = "") -> None:
         """Stop a run that is under way; one that was not begun has its verdict at once."""
-        if change.number not in self._taken:
+        if change.state is ChangeState.DONE:
+            await self.reporter.report(change.number)
+        elif change.number not in self._taken:
             self._taken.add(change.number)
             await self._end(change, Verdict.CANCELLED, f"Cancelled before it began{why}.")
+            if change.state is ChangeState.HELD:  # nothing else will conclude it
+                await self._doors.durable.start(CHANGE, str(change.number))
         elif flow := self.flows.get(change.number):
             flow.cancel()
 
@@ -118,15 +133,16 @@ class Journey:
         return True
 
     async def _fetch(self, change: Change) -> bool:
-        """Fetch the commit; record its tree hash, subject and author."""
+        """Fetch the commit, merge it into its base; record tree hash, subject and author."""
         self._taken.add(change.number)
         project = await self._project(change)
         for left in range(FETCH_TRIES, 0, -1):
             try:
-                commit = await self._doors.remote.fetch(project, change.ref, change.commit)
-                tree, subject, author = await self._doors.remote.tree(project, commit)
+                brought = await bring(self._doors, project, change)
+            except MergeConflictError as error:
+                return await self._end(change, Verdict.EVALUATION_FAILED, f"{error} {error.remedy}")
             except InputError as error:
-                gone = change.origin in {Origin.PUSH, Origin.TAG}  # force-pushed or deleted: nobody waits for it
+                gone = change.origin in MOVING  # force-pushed or deleted: nobody waits for it
                 return await self._end(change, Verdict.CANCELLED if gone else Verdict.EVALUATION_FAILED, str(error))
             except DoorError as error:
                 if not error.retryable or left == 1:
@@ -134,9 +150,8 @@ class Journey:
                 await self._note(change, notices=(f"{error} It is tried again.",))
                 await self._doors.clock.sleep(FETCH_AGAIN_S)
             else:
-                known = {"commit": commit, "tree_hash": tree.tree_hash, "subject": subject, "author": author}
-                await self._note(change, **known)
-                return True
+                await self._note(change, **brought.known)
+                return not brought.skipped or await self._end(change, Verdict.CANCELLED, brought.skipped)
         return False
 
     async def _check(self, change: Change) -> bool:
@@ -144,7 +159,9 @@ class Journey:
         self._taken.add(change.number)
         project = await self._project(change)
         teller = RunTeller(change, self._doors.changes, self._doors.live, lambda: self._let_go(change.number))
-        async with self._doors.open_run(teller.notice) as doors, teller.writing():
+        teller.told = self.reporter.hurry
+        guarded = is_untrusted(change.tier) and self._doors.settings.sandbox == "require"
+        async with self._doors.open_run(teller.notice, guarded=guarded) as doors, teller.writing():
             request = await self._request(change, project)
             flow = self.flows[change.number] = Flow(request, doors, teller.tell, self._works)
             flow.keys_known = lambda: teller.keys(flow.evaluation_key, flow.base_key)
@@ -152,6 +169,9 @@ class Journey:
                 if (await self._doors.changes.change(change.number) or change).cancel_asked:
                     flow.cancel()
                 await flow.check()
+                teller.sizes(await Measure(doors.store).changes(flow.changed()))
+                for sentence in doors.refused():
+                    teller.notice(sentence)
             finally:
                 del self.flows[change.number]
         return True
@@ -172,6 +192,7 @@ class Journey:
         counts = await self._doors.past.counts(number)
         await self._note(change, state=ChangeState.DONE, counts=counts)
         await self._aftermath.of(change)
+        await self.reporter.report(number)
         self.concluded()
         self._taken.discard(number)
         self._doors.live.tell(run_topic(number), ended=True)
@@ -203,7 +224,7 @@ class Journey:
     async def _request(self, change: Change, project: Project) -> RunRequest:
         """Return what is asked of the flow: what the tree says, and what only the default branch may say."""
         source, mirror = self._doors.source, self._doors.remote.mirror(project.id)
-        tree = await source.tree(TreeRequest(directory=mirror, revision=change.commit))
+        tree = await source.tree(TreeRequest(directory=mirror, revision=change.tested or change.commit))
         config = await config_of(source, tree, change.commit[:12])
         powers = await self._powers(mirror)
         base = await self._base(change, project, mirror)
@@ -219,6 +240,8 @@ class Journey:
 
     async def _base(self, change: Change, project: Project, mirror: str) -> str:
         """Return the commit to compare with; empty where the merge base with the default branch is right."""
+        if change.base_commit:
+            return change.base_commit
         polled = await self._doors.refs.polled(project.id)
         default = default_branch(project, polled)
         if change.ref != f"refs/heads/{default}":
@@ -245,6 +268,7 @@ class Journey:
         progress = msgspec.convert({"number": change.number, **known}, Progress)
         await insist(lambda: self._doors.changes.progress(progress))
         self._doors.live.tell(run_topic(change.number), project_topic(change.project))
+        self.reporter.hurry(change.number)
 
     async def _end(self, change: Change, verdict: Verdict, sentence: str) -> bool:
         """Give a change its verdict without a flow."""

@@ -9,11 +9,13 @@ from typing import Protocol
 
 import msgspec
 
-from nixmill.core.access import Sight
-from nixmill.core.account import AuditEntry
+from nixmill.core.access import Role, Sight
+from nixmill.core.account import AuditEntry, User
+from nixmill.core.forge import Event
 from nixmill.core.history import Pruned
 from nixmill.core.project import Jobset, Project
 from nixmill.core.view.pages import ChecklistItem, Forecast, MachinesPage, Need, QueuePage
+from nixmill.core.view.pulls import ToApprove
 from nixmill.nix.attr_path import AttrPath
 from nixmill.nix.store_path import StorePath
 
@@ -33,6 +35,8 @@ class Again(StrEnum):
     """Everything that failed, with what depends on it."""
     ATTRIBUTE = "attribute"
     """One attribute."""
+    BUILD = "build"
+    """One attribute, also where it equals a good base."""
     ANYWAY = "anyway"
     """Everything, also what equals a good base; failure memory is ignored ("run anyway")."""
     EVALUATE = "evaluate"
@@ -70,6 +74,24 @@ class Office(Protocol):
 
     async def pushed(self, project: Project, delivery: str) -> bool:
         """Take a verified webhook, a hint that the remote changed; False where this delivery was seen before."""
+
+    async def took(self, forge: str, event: Event) -> bool:
+        """Record a verified event of a forge, to be looked into; False where this delivery was seen before."""
+
+    async def to_approve(self, project: Project, number: int) -> ToApprove | None:
+        """Return what is to be looked at before the head of a pull request is approved; None where it is, or is none.
+
+        Fetches the head; nothing of it is evaluated.
+        """
+
+    async def approve(self, asker: Asker, project: Project, number: int, commit: str, via: str) -> list[int]:
+        """Allow just this head commit of a pull request to be evaluated and built; return the numbers of its runs.
+
+        Raises `InputError` where the head has moved on.
+        """
+
+    async def forge_role(self, user: User, project: Project) -> Role:
+        """Return what somebody who signs in with the project's forge is there; believed for five minutes."""
 
     def webhook_secret(self, project: int) -> str:
         """Return the secret that webhooks of a project are signed with."""

@@ -7,10 +7,11 @@ from typing import Final
 
 import msgspec
 
-from nixmill.core.access import Sight
+from nixmill.core.access import EVERYTHING
 from nixmill.core.change import BuildClass, Change, ChangeState, Origin
 from nixmill.core.errors import InputError
 from nixmill.core.project import Jobset, Project, Ref, belongs, default_branch, short
+from nixmill.core.trust import Tier, needs_approval
 from nixmill.core.view.parts import AttributeLine
 from nixmill.engine.journey import Journey
 from nixmill.engine.known_projects import project_by_id
@@ -22,7 +23,6 @@ from nixmill.nix.attr_path import AttrPath, show
 from nixmill.nix.store_path import StorePath
 
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
-EVERYTHING: Final = Sight(everything=True)
 
 
 class RunOffice(ProjectOffice):
@@ -41,10 +41,11 @@ class RunOffice(ProjectOffice):
             raise InputError(f"{commit!r} is no commit.", "Give the whole id, 40 hexadecimal digits.")
         polled = await self._doors.refs.polled(project.id)
         default = default_branch(project, polled)
-        name, commit = await self._named(project, ref or default, commit)
+        named, (name, commit) = commit, await self._named(project, ref or default, commit)
         jobsets = await self._doors.projects.jobsets(project.id)
         jobset = next((one for one in jobsets if one.enabled and belongs(one, name, default)), None)
-        change = self._change(asker, project, jobset, name, commit)
+        tier = Tier.MEMBER if named else await self._tier(project, name, default)
+        change = self._change(asker, project, jobset, name, commit, tier)
         number = await self._accept(project, msgspec.structs.replace(change, targets=tuple(targets) or change.targets))
         await self.note(asker, "start a run", f"run {number}", project.id, f"{short(name)} {commit[:12]}".strip())
         return number
@@ -54,6 +55,8 @@ class RunOffice(ProjectOffice):
         change = await self._doors.changes.change(number)
         if change is None or not change.commit:
             raise InputError(f"Run {number} has no tree that could be tried again.", "Start a new run of its branch.")
+        if change.state is ChangeState.HELD or await self._was_never_approved(change):
+            raise InputError(f"Run {number} waits for approval, so there is nothing to try again.", "Approve it first.")
         again = msgspec.structs.replace(
             change,
             number=0,
@@ -64,9 +67,11 @@ class RunOffice(ProjectOffice):
             rebuild=what is Again.ANYWAY,
             evaluate_again=what is Again.EVALUATE,
             forgive=await self._forgiven(number, what, path),
+            anyway=await self._anyway(number, what, path),
             state=ChangeState.WAITING,
             cancel_asked=False,
             superseded_by=None,
+            withdrawn=False,
         )
         project = await self._project(change.project)
         made = await self._accept(project, again)
@@ -96,6 +101,21 @@ class RunOffice(ProjectOffice):
         await self._watch.accepted(project, numbers)
         return numbers[0]
 
+    async def _was_never_approved(self, change: Change) -> bool:
+        """Say whether a stranger's commit was cancelled before anybody had approved it: no retry goes round that."""
+        if not needs_approval(change.tier) or change.pull_request is None:
+            return False
+        approvals = await self._doors.pulls.approvals(change.project, change.pull_request)
+        return change.commit not in {approval.commit for approval in approvals}
+
+    async def _anyway(self, number: int, what: Again, path: AttrPath | None) -> tuple[AttrPath, ...]:
+        """Return the attribute that is built even where it equals a good base."""
+        if what is not Again.BUILD or path is None:
+            return ()
+        if await self._doors.run_pages.attribute_of(EVERYTHING, number, path) is None:
+            raise InputError(f"Run {number} has no attribute {show(path)}.", "Look at its page for those it has.")
+        return (path,)
+
     async def _forgiven(self, number: int, what: Again, path: AttrPath | None) -> tuple[StorePath, ...]:
         """Return the derivations whose failure no longer counts, and clear it in failure memory."""
         if what not in {Again.FAILED, Again.ATTRIBUTE}:
@@ -108,7 +128,18 @@ class RunOffice(ProjectOffice):
             raise InputError(f"Nothing of {which} failed, so there is nothing to try again.", "Try: run anyway.")
         return tuple(dict.fromkeys(drv for line in failing for drv in _at_fault(line)))
 
-    def _change(self, asker: Asker, project: Project, jobset: Jobset | None, ref: str, commit: str) -> Change:
+    async def _tier(self, project: Project, ref: str, default: str) -> Tier:
+        """Return how far a ref is trusted: its newest commit if it is a branch or tag of the repository itself.
+
+        A commit that somebody named may be anybody's: forges give those of forks by their ids, too.
+        """
+        if not ref.startswith(("refs/heads/", "refs/tags/")):
+            return Tier.MEMBER
+        return await self._watch.tier(project, ref, default)
+
+    def _change(
+        self, asker: Asker, project: Project, jobset: Jobset | None, ref: str, commit: str, tier: Tier
+    ) -> Change:
         return Change(
             project=project.id,
             jobset=jobset.id if jobset else None,
@@ -120,6 +151,7 @@ class RunOffice(ProjectOffice):
             requested_at=self._doors.clock.now(),
             targets=jobset.targets if jobset else (),
             systems=jobset.systems if jobset else (),
+            tier=tier,
         )
 
     async def _named(self, project: Project, ref: str, commit: str) -> tuple[str, str]:

@@ -6,7 +6,7 @@ from typing import Final
 
 import msgspec
 
-from nixmill.core.access import Sight, Visibility
+from nixmill.core.access import EVERYTHING, Sight, Visibility
 from nixmill.core.change import ChangeState
 from nixmill.core.forecast import Sample, forecast
 from nixmill.core.machine import LOCAL
@@ -26,7 +26,7 @@ from nixmill.core.waiting import first_waiting, why
 from nixmill.engine.flow import Flow
 from nixmill.engine.gate import Gate
 from nixmill.engine.journey import Journey
-from nixmill.engine.office_runs import EVERYTHING, RunOffice
+from nixmill.engine.office_runs import RunOffice
 from nixmill.engine.server_doors import ServerDoors
 from nixmill.engine.watch import Watch
 from nixmill.nix.store_path import StorePath
@@ -84,6 +84,8 @@ class StateOffice(RunOffice):
         if change.cancel_asked:
             return "is being cancelled"
         match change.state:
+            case ChangeState.HELD:
+                return "waits until somebody who may write to the repository has approved this commit"
             case ChangeState.WAITING:
                 return self._why_not_taken()
             case ChangeState.FETCHING:

@@ -2,13 +2,13 @@
 
 from typing import Final
 
+from nixmill.core.access import EVERYTHING
 from nixmill.core.run_event import Change
 from nixmill.core.status import Status
 from nixmill.core.view.parts import AttributeLine, RunLine
 from nixmill.core.why_changed import Explainer, Root
 from nixmill.doors import DoorError
 from nixmill.engine.explain import explain
-from nixmill.engine.office_runs import EVERYTHING
 from nixmill.engine.office_state import StateOffice
 from nixmill.nix.attr_path import AttrPath
 from nixmill.nix.store_path import derivation_name

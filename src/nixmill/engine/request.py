@@ -1,6 +1,6 @@
 """What one run is asked to do, and the doors it may use."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -13,6 +13,7 @@ from nixmill.core.run_event import RunEvent
 from nixmill.core.target import Word
 from nixmill.doors import Archive, Builder, BuildLimits, Clock, Evaluator, History, Logs, Source, Store
 from nixmill.doors.server import Failures
+from nixmill.nix.attr_path import AttrPath
 from nixmill.nix.store_path import StorePath
 
 Tell = Callable[[RunEvent], None]
@@ -34,6 +35,8 @@ class RunRequest(msgspec.Struct, frozen=True, kw_only=True):
     """Whether to look at a base at all."""
     rebuild: bool = False
     """Build also what equals a base that is known good ("run anyway")."""
+    anyway: frozenset[AttrPath] = frozenset()
+    """Attributes that are built also where they equal a base that is known good."""
     plan_only: bool = False
     evaluate_again: bool = False
     """Evaluate even a tree whose evaluation is known."""
@@ -78,3 +81,5 @@ class RunDoors:
     """What is remembered of failures; None where nothing is, as on a person's own machine."""
     may_fetch: bool
     """Whether some cache can be reached at all."""
+    refused: Callable[[], Sequence[str]] = tuple
+    """Returns, in sentences, what the sandbox of the evaluation has refused."""

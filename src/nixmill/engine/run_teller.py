@@ -10,6 +10,8 @@ import msgspec
 
 from nixmill.core.change import Change, ChangeState, Progress
 from nixmill.core.run_event import (
+    AttributeErred,
+    AttributeSettled,
     EvaluationTold,
     Noticed,
     Planned,
@@ -19,11 +21,13 @@ from nixmill.core.run_event import (
     WorkOutput,
     WorkPhase,
 )
+from nixmill.core.size_change import SizeChange
 from nixmill.doors.server import Changes
 from nixmill.engine.insist import insist
 from nixmill.engine.live import Live, log_topic, project_topic, run_topic
 
 NOTICES_MAX: Final = 50
+SIZES_MAX: Final = 50
 
 
 class RunTeller:
@@ -38,6 +42,8 @@ class RunTeller:
         self._live = live
         self._queue: asyncio.Queue[Progress | None] = asyncio.Queue()
         self.notices: list[str] = []
+        self.told: Callable[[int, Planned | None], None] = lambda _number, _plan: None
+        """Called with the run's number, and a new plan, when something changed that reports tell."""
 
     def tell(self, event: RunEvent) -> None:
         """Hear an event; returns at once."""
@@ -58,6 +64,9 @@ class RunTeller:
                 self._progress(state=ChangeState.BUILDING)
             case Planned() if event.complete:
                 self._planned()
+                self.told(self._number, event)
+            case AttributeSettled() | AttributeErred():
+                self.told(self._number, None)
             case Noticed():
                 self.notice(event.text)
             case _:
@@ -73,6 +82,10 @@ class RunTeller:
     def keys(self, evaluation: str, base: str) -> None:
         """Record which evaluations the run and its base have."""
         self._progress(evaluation=evaluation, base_evaluation=base)
+
+    def sizes(self, changes: tuple[SizeChange, ...]) -> None:
+        """Record what changed in size, the largest first."""
+        self._progress(sizes=changes[:SIZES_MAX])
 
     @contextlib.asynccontextmanager
     async def writing(self) -> AsyncIterator[None]:

@@ -6,22 +6,27 @@ change that has no verdict.
 
 import asyncio
 import contextlib
+import functools
+import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Final
 
 import structlog
 
 from nixmill.core.access import Sight
+from nixmill.core.change import ChangeState
+from nixmill.core.forge import Event
 from nixmill.core.history import Keep, Pruned
 from nixmill.doors import DoorError
 from nixmill.engine.courier import CourierDesk
 from nixmill.engine.gate import Gate
 from nixmill.engine.hook_desk import HookDesk
-from nixmill.engine.journey import Journey
+from nixmill.engine.journey import CHANGE, Journey
 from nixmill.engine.live import run_topic
 from nixmill.engine.office import Asker
-from nixmill.engine.office_why import WhyOffice
+from nixmill.engine.office_pulls import PullOffice
 from nixmill.engine.server_doors import ServerDoors
+from nixmill.engine.status_desk import StatusDesk
 from nixmill.engine.timers import Timers
 from nixmill.engine.watch import Watch
 from nixmill.engine.works import Works
@@ -31,13 +36,11 @@ DURABLE_S: Final = 86_400.0
 """How long a finished change's steps are kept."""
 SWEEP_S: Final = 10.0
 """Between two looks for deleted projects."""
-CHANGE: Final = "change"
-"""Name of the durable workflow of a change."""
 
 log = structlog.get_logger("nixmill.server")
 
 
-class Server(WhyOffice):
+class Server(PullOffice):
     """Implements `nixmill.engine.office.Office`. Make it, then enter `running`."""
 
     def __init__(self, doors: ServerDoors, cores: int) -> None:
@@ -45,7 +48,7 @@ class Server(WhyOffice):
         gate = Gate(doors.clock)
         gate.set_places(doors.machines)
         journey = Journey(doors, Works(gate), cores)
-        watch = Watch(doors, journey.supersede)
+        watch = Watch(doors, journey.supersede, journey.cancel, journey.reporter.hurry)
         super().__init__(doors, watch, journey, gate)
         self.courier = CourierDesk(doors.outbox, doors.couriers, doors.clock, log, chance=doors.random.random)
         self.hooks = HookDesk(
@@ -58,6 +61,9 @@ class Server(WhyOffice):
             at_once=doors.settings.hooks_at_once,
             told=lambda run: doors.live.tell(run_topic(run.run)),
         )
+        self.status = StatusDesk(doors, doors.random.random)
+        self.reporter = journey.reporter
+        self.reporter.told = self.status.wake
         journey.concluded = self._concluded
         self._timers = Timers(doors, watch)
         doors.durable.define(CHANGE, journey.travel)
@@ -70,9 +76,24 @@ class Server(WhyOffice):
             log.info("attempts were broken off when the server ended", attempts=broken_off)
         await self._doors.durable.launch()
         for change in await self._doors.changes.open_changes():
+            self.reporter.hurry(change.number)
+            if change.state is ChangeState.HELD:
+                continue
             # As a rule it is known and goes on; one that a fault of ours ended without a verdict begins anew.
             await self._doors.durable.start(CHANGE, str(change.number), again=True)
-        loops = (self._watch.run, self._timers.run, self.courier.run, self.hooks.run, self._upkeep)
+        loops: tuple[Callable[[], Awaitable[None]], ...] = (
+            self._watch.run,
+            self._timers.run,
+            self.desk.run,
+            self.reconciler.run,
+            self.discovery.run,
+            self.reporter.run,
+            self.status.run,
+            self.courier.run,
+            self.hooks.run,
+            self._upkeep,
+            *(functools.partial(self._listen, name) for name in self._doors.forges),
+        )
         tasks = [asyncio.create_task(self._for_ever(loop)) for loop in loops]
         try:
             yield
@@ -95,8 +116,17 @@ class Server(WhyOffice):
             try:
                 await loop()
             except Exception:
-                log.exception("a part of the server failed and is started again", part=loop.__qualname__)
+                log.exception("a part of the server failed and is started again", part=repr(loop))
                 await asyncio.sleep(1.0)
+
+    async def _listen(self, name: str) -> None:
+        """Hear a forge's own stream of events, where it has one."""
+        hints = self._doors.forges[name].events()
+        if hints is None:
+            await asyncio.Event().wait()
+            return
+        async for hint in hints:
+            await self.took(name, Event(delivery=f"stream {uuid.uuid4()}", hints=(hint,)))
 
     async def _upkeep(self) -> None:
         due = 0.0

@@ -5,11 +5,13 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
+from typing import Protocol
 
 from nixmill.config.server import ServerSettings
 from nixmill.core.machine import Machine
 from nixmill.core.message import ChannelKind
 from nixmill.doors import Archive, Clock, History, Logs, Source
+from nixmill.doors.forge import AnyForge, Inbox, Merging, PullPages, PullRequests, Statuses
 from nixmill.doors.pages import AdminPages, BuildPages, ProjectPages, RunPages
 from nixmill.doors.server import (
     Accounts,
@@ -29,8 +31,17 @@ from nixmill.doors.server import (
 from nixmill.engine.live import Live
 from nixmill.engine.request import RunDoors
 
-OpenRun = Callable[[Callable[[str], None]], AbstractAsyncContextManager[RunDoors]]
-"""Opens what one run needs; what it leased is free again when it closes. Sentences go to the argument."""
+
+class OpenRun(Protocol):
+    """Opens what one run needs; what it leased is free again when it closes."""
+
+    def __call__(
+        self, notice: Callable[[str], None], *, guarded: bool = False
+    ) -> AbstractAsyncContextManager[RunDoors]:
+        """Tell sentences to `notice`; with `guarded` evaluate in the sandbox.
+
+        `NotAllowedError` where this machine has none, with the reason.
+        """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +68,14 @@ class ServerDoors:
     admin_pages: AdminPages
     logs: Logs
     remote: Remote
+    merging: Merging
+    """The same mirrors, for pull requests."""
+    forges: Mapping[str, AnyForge]
+    """By the names in the settings."""
+    pulls: PullRequests
+    inbox: Inbox
+    statuses: Statuses
+    pull_pages: PullPages
     source: Source
     """Trees of the mirrors that `remote` keeps."""
     hook_runner: HookRunner

@@ -9,10 +9,10 @@ from typing import Final
 from nixmill.config import FILE_NAME, ProjectConfig, read_config
 from nixmill.config.server import Limits
 from nixmill.core.attempt import RetryPolicy
-from nixmill.core.change import Change
+from nixmill.core.change import Change, Origin
 from nixmill.core.evaluation import EvaluationLimits, EvaluationSettings
 from nixmill.core.fairness import Party
-from nixmill.core.project import Project
+from nixmill.core.project import Project, short
 from nixmill.core.source import Tree
 from nixmill.core.target import read_words
 from nixmill.doors import BuildLimits, Source
@@ -48,9 +48,10 @@ def server_request(
     return RunRequest(
         directory=mirror,
         words=read_words(change.targets or said.targets, file=None, expression=None, attrs=said.attributes),
-        revision=change.commit,
+        revision=change.tested or change.commit,
         base=base or None,
-        base_reason="checked before on this branch" if base else "",
+        base_reason=_base_reason(change, base),
+        anyway=frozenset(change.anyway),
         rebuild=change.rebuild,
         evaluate_again=change.evaluate_again,
         retry=RetryPolicy(attempts_max=1 + min(build.retries, limits.retries)),
@@ -74,7 +75,7 @@ def server_request(
         number=change.number,
         same_tree_is_enough=True,
         insist=True,
-        remember=True,
+        remember=change.origin is not Origin.MERGE_QUEUE,
         typed=False,
         forgive=frozenset(change.forgive),
         party=Party(
@@ -83,5 +84,12 @@ def server_request(
             name=project.name,
             weight=project.weight,
             build_class=change.build_class,
+            tier=change.tier,
         ),
     )
+
+
+def _base_reason(change: Change, base: str) -> str:
+    if change.base_commit:
+        return f"the tip of {short(change.base_ref)} that the head was merged into"
+    return "checked before on this branch" if base else ""

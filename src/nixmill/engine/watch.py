@@ -8,11 +8,12 @@ import msgspec
 import structlog
 
 from nixmill.config import ProjectConfig
-from nixmill.core.change import Change, supersedes
+from nixmill.core.change import Change, Origin, supersedes
 from nixmill.core.errors import InputError
-from nixmill.core.project import Polled, Project, Ref
+from nixmill.core.project import Polled, Project, Ref, short
 from nixmill.core.source import TreeRequest
-from nixmill.core.watching import Watched, changes_from, effective
+from nixmill.core.trust import Tier, tier_of_ref
+from nixmill.core.watching import Watched, changes_from, effective, vanished
 from nixmill.doors import DoorError
 from nixmill.engine.live import project_topic, run_topic
 from nixmill.engine.server_doors import ServerDoors
@@ -30,10 +31,18 @@ log = structlog.get_logger("nixmill.watch")
 class Watch:
     """All projects'."""
 
-    def __init__(self, doors: ServerDoors, supersede: Callable[[Change, int], Awaitable[None]]) -> None:
-        """Stop runs that are superseded through `supersede` (older, newer)."""
+    def __init__(
+        self,
+        doors: ServerDoors,
+        supersede: Callable[[Change, int], Awaitable[None]],
+        cancel: Callable[[Change, str], Awaitable[None]],
+        told: Callable[[int], None],
+    ) -> None:
+        """Stop runs through `supersede` (older, newer) and `cancel` (change, why); report new ones by `told`."""
         self._doors = doors
         self._stop = supersede
+        self._cancel = cancel
+        self._told = told
         self._hurry: set[int] = set()
         self._wake = asyncio.Event()
         self._at_first = True
@@ -112,14 +121,44 @@ class Watch:
             await self._doors.refs.saw(project.id, Polled(at=now, fault=str(error)), None, [])
             self._doors.live.tell(project_topic(project.id))
             return False
+        before = {ref.name: ref.commit for ref in await self._doors.refs.refs(project.id)}
         numbers = await self._doors.refs.saw(project.id, Polled(at=now, default_branch=default), refs, changes)
         await self.accepted(project, numbers)
+        await self._stop_vanished(project, vanished(before, refs))
         return True
+
+    async def _stop_vanished(self, project: Project, gone: set[str]) -> None:
+        """Stop runs of pushes and merge queues whose branch was deleted: nobody waits for them."""
+        if not gone:
+            return
+        for change in await self._doors.changes.open_changes():
+            mine = change.project == project.id and change.ref in gone
+            if (
+                mine
+                and change.origin in {Origin.PUSH, Origin.MERGE_QUEUE}
+                and await self._doors.changes.stop(change.number)
+            ):
+                await self._cancel(change, f": {short(change.ref)} was deleted")
+
+    async def tier(self, project: Project, ref: str, default: str) -> Tier:
+        """Return how far a branch or tag is trusted, asking the project's forge what it protects."""
+        if ref == f"refs/heads/{default}":
+            return Tier.PROTECTED
+        forge = self._doors.forges.get(project.forge)
+        if forge is None or not ref.startswith("refs/heads/"):
+            return Tier.BRANCH
+        try:
+            protected = await forge.protects(project.repository, short(ref))
+        except DoorError as error:
+            log.warning("a branch counts as unprotected: the forge cannot be asked", ref=ref, fault=str(error))
+            protected = False
+        return tier_of_ref(default=False, protected=protected)
 
     async def accepted(self, project: Project, numbers: Sequence[int]) -> None:
         """Tell pages of new changes, and stop what they supersede."""
         for number in numbers:
             self._doors.live.tell(run_topic(number), project_topic(project.id))
+            self._told(number)
             change = await self._doors.changes.change(number)
             if change is not None:
                 await self._supersede(change)
@@ -137,7 +176,8 @@ class Watch:
         known = {ref.name: ref.commit for ref in before} if before or (polled and not polled.fault) else None
         changes = changes_from(project, [effective(one, watched) for one in jobsets], known, refs, default)
         now = self._doors.clock.now()
-        return [msgspec.structs.replace(change, requested_at=now) for change in changes]
+        tiers = {ref: await self.tier(project, ref, default) for ref in {change.ref for change in changes}}
+        return [msgspec.structs.replace(one, requested_at=now, tier=tiers[one.ref]) for one in changes]
 
     async def _watched_by(self, project: Project, refs: Sequence[Ref], default: str) -> Watched:
         """Return what `nixmill.toml` of the default branch says of branches; read anew when that branch moves."""

@@ -41,6 +41,16 @@ def regular_file(data: bytes) -> bytes:
     return parse(_regular_file(reader), reader)
 
 
+def copy_file(reader: Reader, sink: Sink) -> Parser[None]:
+    """Hand the contents of a NAR of one regular, not executable file to `sink`; raise `ProtocolError` for any other."""
+    for word in (MAGIC, b"(", b"type", b"regular", b"contents"):
+        yield from _expect(reader, _nowhere, word)
+    length = yield from reader.u64()
+    yield from _pass(reader, sink, length)
+    yield from reader.raw(-length % 8)
+    yield from _expect(reader, _nowhere, b")")
+
+
 def _regular_file(reader: Reader) -> Parser[bytes]:
     for word in (MAGIC, b"(", b"type", b"regular", b"contents"):
         yield from _expect(reader, _nowhere, word)

@@ -88,7 +88,7 @@ async def retry(ask: Asked, number: Number) -> Response:
     run = await _seen(ask, number, Action.RETRY)
     asked = await ask.take(Retry)
     what = Again.ATTRIBUTE if asked.attribute and asked.what is Again.FAILED else asked.what
-    path = _path(asked.attribute) if what is Again.ATTRIBUTE else None
+    path = _path(asked.attribute) if what in {Again.ATTRIBUTE, Again.BUILD} else None
     return _run(ask, await ask.site.office.retry(ask.asker, run.number, what, path))
 
 

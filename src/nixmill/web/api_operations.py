@@ -7,12 +7,14 @@ import msgspec
 
 from nixmill.core.project import Project
 from nixmill.core.view import pages
+from nixmill.core.view import pulls as pull_views
 from nixmill.web import (
     accounts,
     actions,
     members,
     pages_admin,
     pages_hook,
+    pages_pulls,
     pages_why,
     project_bodies,
     projects_form,
@@ -33,6 +35,13 @@ class Accepted(msgspec.Struct, frozen=True, kw_only=True):
     """Whether a webhook is new: one that was delivered before does nothing."""
 
     accepted: bool
+
+
+class Taken(msgspec.Struct, frozen=True, kw_only=True):
+    """Whether an event of a forge is new, and which delivery it was."""
+
+    accepted: bool
+    delivery: str
 
 
 class Cancelled(msgspec.Struct, frozen=True, kw_only=True):
@@ -144,7 +153,12 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
     ("GET", "/p/{name}/a/{attribute}"): _page("projects", pages.AttributePage),
     ("GET", "/p/{name}/badge.svg"): Operation("projects", "image/svg+xml"),
     ("GET", "/p/{name}/feed.atom"): Operation("projects", "application/atom+xml"),
+    ("GET", "/p/{name}/pulls"): _page("pull requests", pull_views.PullsPage, events=True),
+    ("GET", "/p/{name}/pull/{number}"): _page("pull requests", pull_views.PullPage, events=True),
+    ("POST", "/p/{name}/pull/{number}/approve"): _do("pull requests", pages_pulls.Approved, pages_pulls.Approve),
+    ("GET", "/approvals"): _page("pull requests", pull_views.ApprovalsPage, events=True),
     ("POST", "/hook/{name}"): Operation("projects", Accepted, codes=(200, 202)),
+    ("POST", "/hook/forge/{name}"): Operation("pull requests", Taken, codes=(200, 202), more=(401,)),
     ("POST", "/p/{name}/start"): _do("runs", Number, actions.Start, codes=(201,)),
     ("GET", "/r/{number}"): _page("runs", pages.EvaluationPage, events=True),
     ("POST", "/r/{number}/retry"): _do("runs", Number, actions.Retry, codes=(201,)),

@@ -19,6 +19,7 @@ MODULES: Final = (
     "accounts",
     "tokens",
     "users",
+    "forge_hooks",
     "hooks",
     "metrics",
     "live_events",
@@ -37,6 +38,7 @@ MODULES: Final = (
     "pages_hook",
     "pages_build",
     "pages_runs",
+    "pages_pulls",
     "pages_run",
     "pages_project",
 )

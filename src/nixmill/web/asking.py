@@ -4,7 +4,7 @@ A request that changes something and is made with a session must carry the sessi
 header `X-CSRF-Token`) and come from this site; one with an API token needs neither, since no browser adds it by itself.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Final, TypeVar
 
 import msgspec
@@ -15,8 +15,10 @@ from nixmill.core.access import Action, Sight, Viewer, Visibility, allowed, sigh
 from nixmill.core.account import ApiToken, AuditEntry, Session, User
 from nixmill.core.project import Project
 from nixmill.engine.office import Asker
+from nixmill.web.approving import may_approve_any, waiting
 from nixmill.web.body import Kind, body_of, decode
 from nixmill.web.finding import find_project
+from nixmill.web.guard import guard_of
 from nixmill.web.identify import Caller, caller_of
 from nixmill.web.refusal import MovedError, RefusalError, not_there
 from nixmill.web.security import check_csrf, check_same_site, masked
@@ -42,6 +44,8 @@ class Ask:
     session: Session | None = None
     """None for a stranger and for an API token."""
     token: ApiToken | None = None
+    to_approve: int = 0
+    """How many pull requests wait for the approval of whoever reads a page."""
 
     @property
     def path(self) -> str:
@@ -122,13 +126,22 @@ async def ask(request: Request) -> Ask:
     if b"%00" in request.scope["query_string"]:
         raise RefusalError(400, "The address has a character that no name has (NUL).", "Leave it out.")
     caller = await caller_of(request, site)
-    made = _made(request, site, caller)
+    viewer = await guard_of(request).forge_roles.widened(caller.viewer, request)
+    made = _made(request, site, msgspec.structs.replace(caller, viewer=viewer))
+    if _is_page(made) and may_approve_any(caller.viewer):
+        made = replace(made, to_approve=len(await waiting(site, caller.viewer)))
     request.state.ask = made
     if request.method not in _SAFE and caller.token is None:
         check_same_site(request, site.settings.url)
         if caller.session is not None:
             await _check_csrf(request, caller.session)
     return made
+
+
+def _is_page(made: Ask) -> bool:
+    """Say whether a page is drawn for somebody, with what waits for them in its head."""
+    drawn = made.request.method == "GET" and not made.wants_json and not made.wants_events
+    return drawn and made.session is not None and bool(made.site.forges)
 
 
 async def _check_csrf(request: Request, session: Session) -> None:

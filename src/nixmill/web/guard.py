@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from starlette.requests import Request
 
 from nixmill.web.flows import Flows
+from nixmill.web.forge_roles import ForgeRoles
 from nixmill.web.passwords import Passwords
 from nixmill.web.rate_limit import RateLimit
 from nixmill.web.site import Site
@@ -22,6 +23,7 @@ class Guard:
         self.passwords = Passwords(site.accounts)
         self.tries = RateLimit(settings.sign_in_tries, site.clock.monotonic)
         self.flows = Flows(site.clock.monotonic)
+        self.forge_roles = ForgeRoles(site)
         self.providers: dict[str, Provider] = _providers(site) if settings.oidc else {}
 
 

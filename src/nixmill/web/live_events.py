@@ -76,7 +76,20 @@ async def branch_events(ask: Asked, name: str, ref: str) -> Response:  # noqa: A
     return await project_events(ask, name)
 
 
+@router.get("/p/{name}/pulls")
+async def pulls_events(ask: Asked, name: str) -> Response:
+    """Tell that something changed in the project of pull requests."""
+    return await project_events(ask, name)
+
+
+@router.get("/p/{name}/pull/{number}")
+async def pull_events(ask: Asked, name: str, number: Number) -> Response:  # noqa: ARG001 - a pull request's page changes with its project
+    """Tell that something changed in the project of a pull request."""
+    return await project_events(ask, name)
+
+
 @router.get("/")
+@router.get("/approvals")
 @router.get("/queue")
 @router.get("/runs")
 @router.get("/machines")

@@ -10,10 +10,11 @@ from nixmill.core.access import role_of
 from nixmill.core.project import default_branch as known_default
 from nixmill.core.status import Status
 from nixmill.core.terminal_text import counted
-from nixmill.core.view.pages import AttributePage, BranchPage, ChecklistItem, HomePage
+from nixmill.core.view.pages import AttributePage, BranchPage, ChecklistItem, HomePage, Need
 from nixmill.core.view.parts import RunLine
 from nixmill.nix.attr_path import AttrPath, AttrPathError, parse
 from nixmill.web import urls, writing
+from nixmill.web.approving import waiting
 from nixmill.web.asking import Ask, Asked
 from nixmill.web.refusal import MovedError
 from nixmill.web.showing import not_there, show
@@ -32,9 +33,21 @@ async def home(ask: Asked) -> Response:
     page = msgspec.structs.replace(
         page,
         checklist=await _checklist(ask, page),
-        needs_you=tuple(await site.office.needs(ask.sight)) if ask.viewer.signed_in else (),
+        needs_you=await _needs(ask),
     )
     return show(ask, "home.html", page, title="Home", status=home_status(page), live=True, said=home_sentence(page))
+
+
+async def _needs(ask: Ask) -> tuple[Need, ...]:
+    """Return what only a person can put right, commits that wait for their approval first."""
+    if not ask.viewer.signed_in:
+        return ()
+    held = await waiting(ask.site, ask.viewer) if ask.site.forges else ()
+    needs = tuple(await ask.site.office.needs(ask.sight))
+    if not held:
+        return needs
+    said = f"{counted(len(held), 'pull request')} {'waits' if len(held) == 1 else 'wait'} for your approval."
+    return (Need(what=said, link=urls.approvals()), *needs)
 
 
 async def _checklist(ask: Ask, page: HomePage) -> tuple[ChecklistItem, ...]:

@@ -12,7 +12,8 @@ from nixmill.core.access import Action
 from nixmill.core.change import FINAL
 from nixmill.core.view.pages import ComparePage, EvaluationPage
 from nixmill.core.view.parts import PAGE_SIZE, Filter, RunLine
-from nixmill.web import retry_cost, tails, urls
+from nixmill.engine import tails
+from nixmill.web import retry_cost, urls
 from nixmill.web.asking import Ask, Asked
 from nixmill.web.showing import not_there, see_other, show
 from nixmill.web.writing import ALL_MAX, ref
@@ -45,7 +46,8 @@ async def evaluation(
     found = await _filled(ask, found)
     retries = await retry_cost.cost(ask.site.run_pages, ask.sight, found.run) if _may_retry(ask, found.run) else None
     query = {"show": found.filter.value, "find": found.find, "size": size if size != PAGE_SIZE else None}
-    made = partial(show, live=found.run.state not in FINAL, retry=retries, query=query)
+    pull = "" if ask.wants_json else await _pull_title(ask, found.run)
+    made = partial(show, live=found.run.state not in FINAL, retry=retries, query=query, pull=pull)
     title = f"{found.run.project.name} {ref(found.run.ref)} · run {number}"
     return await _drawn(made, ask, "evaluation.html", found, title=title, status=found.run.status)
 
@@ -65,6 +67,12 @@ async def _filled(ask: Ask, page: EvaluationPage) -> EvaluationPage:
     if run.state not in FINAL and not run.wait:
         run = msgspec.structs.replace(run, wait=await ask.site.office.wait_reason(run.number))
     return msgspec.structs.replace(page, run=run, causes=await tails.filled(ask.site.logs, page.causes))
+
+
+async def _pull_title(ask: Ask, run: RunLine) -> str:
+    """Return the title of the run's pull request; empty where it has none."""
+    known = None if run.pull_request is None else await ask.site.pulls.pull_request(run.project.id, run.pull_request)
+    return known.pull.title if known is not None else ""
 
 
 def _may_retry(ask: Ask, run: RunLine) -> bool:

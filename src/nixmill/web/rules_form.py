@@ -7,7 +7,7 @@ from fastapi import APIRouter, Response
 
 from nixmill.core.access import Action
 from nixmill.core.errors import InputError
-from nixmill.core.message import ChannelKind, Rule, When
+from nixmill.core.message import RULE_CHANNELS, ChannelKind, Rule, When
 from nixmill.core.message_text import CREDENTIAL_PREFIX, check_rule
 from nixmill.core.project import Project
 from nixmill.web import urls
@@ -201,6 +201,6 @@ def _shown(ask: Ask, project: Project, known: tuple[Rule, ...], rows: list[RuleR
         project=project,
         mistakes=mistakes,
         rows=[*rows, RuleRow()],
-        channels=tuple(ChannelKind),
+        channels=RULE_CHANNELS,
         whens={When.CHANGE: "when it broke or was fixed", When.FAILURE: "whenever it fails", When.ALWAYS: "always"},
     )

@@ -1,9 +1,11 @@
 """Everything the web works with, joined once by `nixmill.app`."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from nixmill.config.server import ServerSettings
 from nixmill.doors import Clock, Logs
+from nixmill.doors.forge import AnyForge, PullPages, PullRequests
 from nixmill.doors.pages import AdminPages, BuildPages, ProjectPages, RunPages
 from nixmill.doors.server import Accounts, Changes, Failures, HookRunner, Keys, Members, Outbox, Projects
 from nixmill.engine.live import Live
@@ -32,5 +34,9 @@ class Site:
     run_pages: RunPages
     build_pages: BuildPages
     admin_pages: AdminPages
+    pulls: PullRequests
+    pull_pages: PullPages
+    forges: Mapping[str, AnyForge]
+    """By the names in the settings."""
     logs: Logs
     hook_runner: HookRunner

@@ -47,6 +47,31 @@ def project_new() -> str:
     return "/p/new"
 
 
+def pulls(name: str, *, closed: bool = False, before: int | None = None) -> str:
+    """Return the pull requests of a project."""
+    return with_query(f"{project(name)}/pulls", {"closed": "true" if closed else None, "before": before})
+
+
+def pull(name: str, number: int) -> str:
+    """Return one pull request."""
+    return f"{project(name)}/pull/{number}"
+
+
+def pull_approve(name: str, number: int) -> str:
+    """Return where a commit of a pull request is approved."""
+    return f"{pull(name, number)}/approve"
+
+
+def approvals() -> str:
+    """Return what waits for approval."""
+    return "/approvals"
+
+
+def outside(address: str) -> str:
+    """Return an address that a forge gave, for a link; empty unless it is one of the web."""
+    return address if address.startswith(("https://", "http://")) else ""
+
+
 def forget(name: str) -> str:
     """Return where remembered failures of a project are forgotten."""
     return f"{project(name)}/failures/forget"
@@ -128,6 +153,11 @@ def hook(name: str) -> str:
     return f"/hook/{_part(name)}"
 
 
+def hook_forge(name: str) -> str:
+    """Return where webhooks of a forge are sent."""
+    return f"/hook/forge/{_part(name)}"
+
+
 def hook_log(run_id: str) -> str:
     """Return the log of one run of a hook."""
     return f"/hooks/{_part(run_id)}/log"
@@ -184,6 +214,7 @@ GLOBALS: Final[Mapping[str, Callable[..., str]]] = {
         account,
         admin,
         api,
+        approvals,
         attribute,
         badge,
         branch,
@@ -196,9 +227,13 @@ GLOBALS: Final[Mapping[str, Callable[..., str]]] = {
         log,
         log_raw,
         machines,
+        outside,
         project,
         project_do,
         project_new,
+        pull,
+        pull_approve,
+        pulls,
         queue,
         run,
         run_do,

@@ -22,6 +22,7 @@ from nixmill.core.change import ChangeState
 from nixmill.core.outcome import Outcome
 from nixmill.core.run_event import Change
 from nixmill.core.status import LOOK, Status, of_outcome
+from nixmill.core.trust import Tier
 from nixmill.core.view.parts import PAGE_SIZE, Filter
 from nixmill.nix.attr_path import AttrPath, AttrPathError, parse, show, show_name
 from nixmill.nix.store_path import StorePath, name_part
@@ -47,6 +48,12 @@ _COLOURS: Final = {
     Status.TROUBLE: "#93c",
 }
 """Of favicons, which are drawn on light and dark tabs alike."""
+TIER_WORD: Final[Mapping[Tier, str]] = {
+    Tier.FORK: "from a stranger",
+    Tier.MEMBER: "from a member",
+    Tier.BRANCH: "branch",
+    Tier.PROTECTED: "protected branch",
+}
 _FILTER_WORD: Final[Mapping[Filter, str]] = {
     Filter.DIFFERENT: "different or failed",
     Filter.NEWLY_FAILING: "newly failing",
@@ -66,6 +73,22 @@ _FILTER_STATUS: Final[Mapping[Filter, Status]] = {
 def clean(text: str, limit: int = LINE_MAX) -> str:
     """Return text from outside as one line without controls, escapes and marks that reorder text."""
     return terminal_text.sanitise(str(text), colour=False, limit=limit)
+
+
+def patch_lines(text: str, most: int) -> Markup:
+    """Return the first lines of a patch as a block, what came and what went in colours."""
+    shown = clean_lines(text)
+    rows = [_patch_line(line) for line in shown[:most]]
+    if len(shown) > most:
+        rows.append(Markup('<span class="dim">… {} more lines: see them on the forge</span>').format(len(shown) - most))
+    return Markup('<pre class="text patch">{}</pre>').format(Markup("\n").join(rows))
+
+
+def _patch_line(line: str) -> Markup:
+    kind = {"+": "added", "-": "removed", "@": "dim"}.get(line[:1], "")
+    if line.startswith(("+++", "---", "diff ", "index ")):
+        kind = "dim"
+    return Markup('<span class="{}">{}</span>').format(kind, line) if kind else escape(line)
 
 
 def clean_lines(text: str) -> list[str]:
@@ -229,6 +252,14 @@ def name(text: str, link: str = "") -> Markup:
     return Markup('<a href="{}">{}</a>').format(link, shown) if link else shown
 
 
+def grown(difference: int | None) -> Markup:
+    """Return by how much something grew or shrank; nothing where nobody knows, or it stayed."""
+    if not difference:
+        return Markup("")
+    sign, kind = ("+", "removed") if difference > 0 else ("−", "added")
+    return Markup('<span class="{}">{}{}</span>').format(kind, sign, terminal_text.size(abs(difference)))
+
+
 def commit(text: str) -> Markup:
     """Return a commit, short."""
     return Markup('<code title="{}">{}</code>').format(clean(text), clean(text)[:SHORT_COMMIT])
@@ -320,10 +351,12 @@ FILTERS: Final[Mapping[str, Callable[..., Any]]] = {
     "filter_status": filter_status,
     "filter_word": filter_word,
     "glyph": glyph,
+    "grown": grown,
     "host": host,
     "instant": instant,
     "name": name,
     "number": terminal_text.number,
+    "patch": patch_lines,
     "of_outcome": of_outcome,
     "ref": ref,
     "siblings": siblings,
@@ -351,6 +384,7 @@ GLOBALS: Final[Mapping[str, Any]] = {
     "LOOK": LOOK,
     "Outcome": Outcome,
     "Status": Status,
+    "TIER_WORD": TIER_WORD,
 }
 
 

@@ -5,6 +5,7 @@ import msgspec
 from nixmill.core.access import Role
 from nixmill.core.machine import Machine
 from nixmill.core.project import Jobset, Polled, Project
+from nixmill.core.size_change import SizeChange
 from nixmill.core.view.parts import (
     AttemptLine,
     AttributeLine,
@@ -109,11 +110,15 @@ class EvaluationPage(msgspec.Struct, frozen=True, kw_only=True):
     """The run that recorded the base's evaluation."""
     base_commit: str
     base_reason: str
+    tested: str = ""
+    """The commit that is tested where that is not the run's own: its commit merged into the base."""
     tree_hash: str
     targets: tuple[str, ...]
     evaluator: str
     evaluation_s: float | None
     notices: tuple[str, ...]
+    sizes: tuple[SizeChange, ...] = ()
+    """What changed in versions and closures, the largest first, at most 50."""
     counts: dict[str, int]
     filter: Filter
     find: str

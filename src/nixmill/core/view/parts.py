@@ -10,6 +10,7 @@ from nixmill.core.change import BuildClass, ChangeState, Origin
 from nixmill.core.outcome import Outcome
 from nixmill.core.run_event import Change, Verdict, Work
 from nixmill.core.status import Status
+from nixmill.core.trust import Tier
 from nixmill.nix.attr_path import AttrPath
 from nixmill.nix.store_path import StorePath
 
@@ -85,6 +86,11 @@ class RunLine(msgspec.Struct, frozen=True, kw_only=True):
     retry_of: int | None = None
     superseded_by: int | None = None
     cancel_asked: bool = False
+    pull_request: int | None = None
+    """Its number, for a run of a pull request."""
+    tier: Tier = Tier.BRANCH
+    base_ref: str = ""
+    """What the commit is merged into before it is tested, in full; empty where it is tested as it is."""
     wait: str = ""
     """For a run that is not final: who has it, why it waits, and until when."""
 

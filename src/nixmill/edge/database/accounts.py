@@ -13,6 +13,7 @@ from nixmill.core.account import Identity, User
 from nixmill.core.errors import InputError
 from nixmill.edge.database import tables_server
 from nixmill.edge.database.database import Database
+from nixmill.edge.database.rows import clean
 from nixmill.edge.database.server_rows import stored
 
 _user = tables_server.user
@@ -120,6 +121,8 @@ def _add(connection: Connection, user: int, identity: Identity) -> None:
         raise InputError(
             f"That account of {identity.provider} belongs to another user.", "Sign in as that user, or remove it there."
         )
+    elif identity.login:
+        connection.execute(update(_identity).where(same).values(login=clean(identity.login)))
 
 
 def _viewer(connection: Connection, user: int) -> Viewer | None:

@@ -4,18 +4,20 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, case, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, case, func, insert, select, update
 
 from nixmill.core.change import Change, ChangeState, Progress
 from nixmill.core.hook import HookRun
 from nixmill.core.message import Parcel
+from nixmill.core.run_event import Verdict
 from nixmill.edge.database import tables, tables_server
 from nixmill.edge.database.database import Database
 from nixmill.edge.database.engine import insert_into
+from nixmill.edge.database.rows import clean
 from nixmill.edge.database.server_rows import change_of, change_values, live_project, stored
 
 OnAccept = Callable[[Connection, Sequence[int]], None]
-"""Called with the numbers of accepted changes, in the transaction that records them, on a thread of the database."""
+"""Called with the numbers of changes whose work begins, in the transaction that says so, on a database thread."""
 
 _run = tables.run
 
@@ -25,15 +27,34 @@ def nothing_more(_connection: Connection, _numbers: Sequence[int]) -> None:
 
 
 def insert_changes(connection: Connection, changes: Sequence[Change], now: float, on_accept: OnAccept) -> list[int]:
-    """Record changes and what `on_accept` adds; return their numbers. `InputError`: a project is gone."""
+    """Record changes and what `on_accept` adds; return their numbers. `InputError`: a project is gone.
+
+    Of one that waits for approval no work begins: `on_accept` does not hear of it.
+    """
     names = {project: live_project(connection, project) for project in {change.project for change in changes}}
     numbers = []
     for change in changes:
         new = insert(_run).values(change_values(change, names[change.project], now)).returning(_run.c.number)
         numbers.append(int(connection.execute(new).scalar_one()))
-    if numbers:
-        on_accept(connection, numbers)
+    begun = [number for number, change in zip(numbers, changes, strict=True) if change.state is not ChangeState.HELD]
+    if begun:
+        on_accept(connection, begun)
     return numbers
+
+
+def end_held(connection: Connection, which: ColumnElement[bool], sentence: str, now: float) -> list[int]:
+    """End changes that wait for approval, as cancelled; return their numbers."""
+    of = _run.c
+    values = {
+        "state": ChangeState.DONE.value,
+        "verdict": Verdict.CANCELLED.value,
+        "sentence": clean(sentence),
+        "ended_at": now,
+        "cancel_asked": True,
+    }
+    held = (of.state == ChangeState.HELD.value) & of.verdict.is_(None)
+    query = update(_run).where(which & held).values(values).returning(of.number)
+    return list(connection.execute(query).scalars())
 
 
 class SqlChanges:
@@ -97,10 +118,8 @@ class SqlChanges:
         def record(connection: Connection) -> None:
             if connection.execute(select(_run.c.number).where(_run.c.number == number)).scalar() is None:
                 return
-            new_parcel = insert_into(connection.dialect.name, tables_server.parcel).on_conflict_do_nothing()
             new_hook = insert_into(connection.dialect.name, tables_server.hook_run).on_conflict_do_nothing()
-            if parcels:
-                connection.execute(new_parcel, [_parcel_values(parcel, now) for parcel in parcels])
+            put_parcels(connection, parcels, now)
             if hooks:
                 connection.execute(new_hook, [stored(msgspec.structs.asdict(hook)) for hook in hooks])
 
@@ -118,6 +137,13 @@ def _progress_values(progress: Progress, now: float) -> dict[str, Any]:
     elif progress.state is not None:
         values["state"] = case((_run.c.verdict.is_(None), progress.state.value), else_=_run.c.state)
     return values
+
+
+def put_parcels(connection: Connection, parcels: Sequence[Parcel], now: float) -> None:
+    """Put messages into the outbox; those whose key is there stay as they are."""
+    if parcels:
+        new = insert_into(connection.dialect.name, tables_server.parcel).on_conflict_do_nothing()
+        connection.execute(new, [_parcel_values(parcel, now) for parcel in parcels])
 
 
 def _parcel_values(parcel: Parcel, now: float) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any, Final, TypeVar
 
 from sqlalchemy import Column, ColumnElement, Connection, Table, delete, exists, select, tuple_, update
 
-from nixmill.edge.database import tables, tables_server
+from nixmill.edge.database import tables, tables_forge, tables_server
 from nixmill.edge.database.database import Database
 
 T = TypeVar("T")
@@ -37,7 +37,7 @@ async def sweep(
     """Delete some rows of deleted projects, in one short transaction; say whether there is more to do.
 
     The logs of attempts and of hooks go before their rows: a log without its row would stay for ever. A project whose
-    runs have not ended yet waits for them, but not longer than `GRACE_S`.
+    runs have not ended yet waits for them, and for its forge to hear of it, but not longer than `GRACE_S`.
     """
     at = now()
     project = await database.read(lambda connection: _doomed(connection, at), action="look for deleted projects")
@@ -55,7 +55,8 @@ async def sweep(
 def _doomed(connection: Connection, now: float) -> int | None:
     of, run = tables_server.project.c, tables.run.c
     goes_on = exists().where(run.project_id == of.id, run.ended_at.is_(None))
-    ripe = of.deleted_at.is_not(None) & (~goes_on | (of.deleted_at < now - GRACE_S))
+    unsaid = exists().where(tables_forge.status.c.project == of.id, tables_forge.status.c.due_at.is_not(None))
+    ripe = of.deleted_at.is_not(None) & (~(goes_on | unsaid) | (of.deleted_at < now - GRACE_S))
     return connection.execute(select(of.id).where(ripe).order_by(of.id).limit(1)).scalar()
 
 
@@ -95,6 +96,9 @@ def _steps() -> Iterator[Step]:
     yield _unused_evaluations
     yield _of_project(runs, "project_id")
     for table in (
+        tables_forge.status,
+        tables_forge.approval,
+        tables_forge.pull_request,
         tables_server.hook_run,
         tables_server.failure,
         tables_server.ref,

@@ -7,7 +7,7 @@ import msgspec
 from sqlalchemy import Connection, delete, insert, select
 
 from nixmill.core.access import Role
-from nixmill.core.account import AuditEntry, Member
+from nixmill.core.account import AuditEntry, Identity, Member
 from nixmill.edge.database import tables_server
 from nixmill.edge.database.database import Database
 from nixmill.edge.database.engine import insert_into
@@ -57,6 +57,18 @@ class SqlMembers:
             connection.execute(upsert)
 
         await self._database.write(record, action="change a member")
+
+    async def identity(self, user: int, provider: str) -> Identity | None:
+        """See `Members`. Of several the one with a login, so that its forge can be asked about it."""
+        of = tables_server.identity.c
+        query = select(of.provider, of.subject, of.login).where(of.user == user, of.provider == provider)
+        first = query.order_by(of.login == "", of.subject).limit(1)
+
+        def look(connection: Connection) -> Identity | None:
+            row = connection.execute(first).one_or_none()
+            return None if row is None else Identity(provider=row.provider, subject=row.subject, login=row.login)
+
+        return await self._database.read(look, action="look for an identity")
 
     async def audit(self, entry: AuditEntry) -> None:
         """See `Members`; long texts are cut."""

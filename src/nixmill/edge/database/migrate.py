@@ -10,7 +10,7 @@ from typing import Final
 from sqlalchemy import Connection, inspect, text
 
 VERSION_TABLE: Final = "nm_schema"
-HEAD: Final = "0002"
+HEAD: Final = "0003"
 _FOLDER: Final = Path(__file__).parent / "migrations"
 
 

@@ -4,10 +4,12 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
+import msgspec
 from sqlalchemy import Connection, Row, func, select
 
 from nixmill.core.access import Sight
 from nixmill.core.change import ChangeState
+from nixmill.core.size_change import SizeChange
 from nixmill.core.view.pages import ComparePage, EvaluationPage, TimelinePage
 from nixmill.core.view.parts import AttemptLine, AttributeLine, Filter, Paging, RunLine
 from nixmill.edge.database.database import Database
@@ -24,6 +26,7 @@ from nixmill.nix.attr_path import AttrPath
 RUNNING_MAX: Final = 50
 """Attempts under way that an evaluation's page shows."""
 TIMELINE_MAX: Final = 2_000
+_sizes: Final = msgspec.json.Decoder(tuple[SizeChange, ...])
 
 
 class Head(NamedTuple):
@@ -117,7 +120,17 @@ class _Asked(NamedTuple):
 def head(connection: Connection, sight: Sight, number: int) -> Head | None:
     """Return a run that may be seen."""
     of = run.c
-    more = (of.project_id, of.tree_hash, of.targets, of.base_commit, of.base_reason, of.notices, of.evaluation)
+    more = (
+        of.project_id,
+        of.tree_hash,
+        of.targets,
+        of.base_commit,
+        of.base_reason,
+        of.notices,
+        of.evaluation,
+        of.tested,
+        of.sizes,
+    )
     query = run_query(sight).add_columns(*more, of.base_evaluation).where(of.number == number)
     row = connection.execute(query).one_or_none()
     if row is None:
@@ -198,6 +211,8 @@ def _around(connection: Connection, sight: Sight, found: Head) -> Mapping[str, A
         "base": runs_by_number(connection, sight, [base] if base is not None else []).get(base or 0),
         "base_commit": row.base_commit,
         "base_reason": row.base_reason,
+        "tested": row.tested,
+        "sizes": _sizes.decode(row.sizes),
         "tree_hash": row.tree_hash,
         "targets": tuple(json.loads(row.targets)),
         "evaluator": "",

@@ -1,16 +1,25 @@
 """Implements the door `ProjectPages`: home, projects, branches, search."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, Select, func, select
+from sqlalchemy import Connection, Row, Select, select
 
 from nixmill.core.access import Sight
 from nixmill.core.view.pages import AttributePage, BranchPage, HomePage, ProjectLine, ProjectPage, SearchPage
 from nixmill.core.view.parts import RefLine, RunLine
 from nixmill.edge.database.database import Database
 from nixmill.edge.database.pages_branch import attribute_page, branch_page
-from nixmill.edge.database.pages_lines import PROJECT, newest, open_runs, project_link, run_lines, run_query
+from nixmill.edge.database.pages_lines import (
+    PROJECT,
+    newest,
+    open_runs,
+    project_link,
+    run_lines,
+    run_query,
+    under_way,
+)
 from nixmill.edge.database.pages_projects import project_page
 from nixmill.edge.database.pages_refs import default_streams, recent_runs, ref_lines
 from nixmill.edge.database.pages_search import search
@@ -78,29 +87,37 @@ def _home(connection: Connection, sight: Sight) -> HomePage:
     lines = ref_lines(connection, sight, streams)
     recent = recent_runs(connection, sight, streams, max(RECENT_MIN, min(RECENT_MAX, SQUARES_MAX // max(1, len(rows)))))
     broken = [line for line in lines.values() if line.failing_since is not None]
+    going = _running(connection)
     by_project = {stream.project: line for stream, line in lines.items()}
     return HomePage(
         checklist=(),
         needs_you=(),
         broken=tuple(sorted(broken, key=lambda line: -(line.failing_since.number if line.failing_since else 0))),
-        running=tuple(run_lines(connection, open_runs(sight).limit(RUNNING_MAX))),
-        projects=tuple(_project_line(row, by_project.get(row.project_key), recent) for row in rows),
+        running=tuple(run_lines(connection, open_runs(sight).where(under_way()).limit(RUNNING_MAX))),
+        projects=tuple(
+            _project_line(row, by_project.get(row.project_key), recent, going[row.project_key]) for row in rows
+        ),
     )
 
 
 def _projects(sight: Sight) -> Select[Any]:
     of = project.c
-    going = select(func.count()).where(run.c.project_id == of.id, run.c.ended_at.is_(None)).scalar_subquery()
-    columns = (*PROJECT, of.poll_fault, of.enabled, going.label("running"))
-    return select(*columns).where(visible(sight)).order_by(of.name)
+    return select(*PROJECT, of.poll_fault, of.enabled).where(visible(sight)).order_by(of.name)
 
 
-def _project_line(row: Row[Any], default: RefLine | None, recent: Mapping[int, Sequence[RunLine]]) -> ProjectLine:
+def _running(connection: Connection) -> Counter[int]:
+    """Return how many runs of each project are under way. Counted by SQLite, every run there ever was would be read."""
+    return Counter(connection.execute(select(run.c.project_id).where(under_way()).order_by(run.c.number)).scalars())
+
+
+def _project_line(
+    row: Row[Any], default: RefLine | None, recent: Mapping[int, Sequence[RunLine]], running: int
+) -> ProjectLine:
     return ProjectLine(
         project=project_link(row),
         default=default,
         recent=tuple(recent.get(row.project_key, ())),
-        running=row.running,
+        running=running,
         fault=row.poll_fault,
         enabled=row.enabled,
     )

@@ -4,13 +4,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import Connection, Row, Select, select
+from sqlalchemy import ColumnElement, Connection, Row, Select, select
 
 from nixmill.core.access import Sight, Visibility
 from nixmill.core.change import BuildClass, ChangeState, Origin
 from nixmill.core.outcome import Outcome
 from nixmill.core.run_event import Verdict, Work
 from nixmill.core.status import Status, of_outcome
+from nixmill.core.trust import Tier
 from nixmill.core.view.parts import AttemptLine, Person, ProjectLink, RunLine
 from nixmill.edge.database import reading
 from nixmill.edge.database.pages_sight import visible
@@ -24,6 +25,8 @@ _STATES: Final = {state.value: state for state in ChangeState}
 _ORIGINS: Final = {origin.value: origin for origin in Origin}
 _CLASSES: Final = {each.value: each for each in BuildClass}
 _VERDICTS: Final = {verdict.value: verdict for verdict in Verdict}
+_TIERS: Final = {tier.value: tier for tier in Tier}
+_NOT_BEGUN: Final = frozenset({ChangeState.HELD, ChangeState.WAITING})
 _VISIBILITIES: Final = {each.value: each for each in Visibility}
 _counts: Final = msgspec.json.Decoder(dict[str, int])
 
@@ -65,6 +68,9 @@ _RUN_COLUMNS: Final = (
     "retry_of",
     "superseded_by",
     "cancel_asked",
+    "pull_request",
+    "tier",
+    "base_ref",
 )
 _RUN: Final = (
     *(run.c[name] for name in _RUN_COLUMNS),
@@ -105,7 +111,7 @@ def run_status(state: ChangeState, verdict: Verdict | None) -> Status:
     """Return how a run is drawn."""
     if verdict is not None:
         return _STATUS[verdict]
-    return Status.WAITING if state is ChangeState.WAITING else Status.RUNNING
+    return Status.WAITING if state in _NOT_BEGUN else Status.RUNNING
 
 
 def run_line(row: Row[Any], counts: Mapping[int, dict[str, int]] | None = None) -> RunLine:
@@ -124,7 +130,7 @@ def run_line(row: Row[Any], counts: Mapping[int, dict[str, int]] | None = None) 
         build_class=_CLASSES.get(row.build_class, BuildClass.BRANCH),
         requested_by=None if row.user_name is None else Person(id=row.requested_by, name=row.user_name),
         requested_at=row.requested_at,
-        started_at=None if state is ChangeState.WAITING else row.started_at,
+        started_at=None if state in _NOT_BEGUN else row.started_at,
         ended_at=row.ended_at,
         state=state,
         verdict=verdict,
@@ -134,6 +140,9 @@ def run_line(row: Row[Any], counts: Mapping[int, dict[str, int]] | None = None) 
         retry_of=row.retry_of,
         superseded_by=row.superseded_by,
         cancel_asked=row.cancel_asked,
+        pull_request=row.pull_request,
+        tier=_TIERS.get(row.tier, Tier.FORK),
+        base_ref=row.base_ref,
     )
 
 
@@ -203,8 +212,14 @@ def run_lines(connection: Connection, query: Select[Any]) -> list[RunLine]:
 
 
 def open_runs(sight: Sight) -> Select[Any]:
-    """Return the question for runs without a verdict."""
-    return run_query(sight).where(run.c.ended_at.is_(None)).order_by(run.c.number)
+    """Return the question for runs without a verdict; those that wait for approval come last, if at all."""
+    held = run.c.state == ChangeState.HELD.value
+    return run_query(sight).where(run.c.ended_at.is_(None)).order_by(held, run.c.number)
+
+
+def under_way() -> ColumnElement[bool]:
+    """Return the condition for runs without a verdict that nobody has to approve first."""
+    return run.c.ended_at.is_(None) & (run.c.state != ChangeState.HELD.value)
 
 
 def older(lines: Sequence[RunLine], limit: int) -> int | None:

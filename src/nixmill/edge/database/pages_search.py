@@ -22,6 +22,7 @@ from nixmill.edge.database.pages_tally import places
 from nixmill.edge.database.pages_wanted import begins, contains, like, named
 from nixmill.edge.database.rows import clean, path_of, path_text
 from nixmill.edge.database.tables import attempt, attribute, evaluation, run, run_evaluation
+from nixmill.edge.database.tables_forge import pull_request
 from nixmill.edge.database.tables_server import project, ref
 from nixmill.nix.attr_path import show
 from nixmill.nix.store_path import DEFAULT_STORE_DIR, StorePath, base_name
@@ -53,6 +54,7 @@ def _ids(connection: Connection, sight: Sight, text: str) -> Iterator[Found]:
     number = _NUMBER.fullmatch(text.lower())
     if number is not None:
         yield from _runs(connection, sight, int(number[1]))
+        yield from _pulls(connection, sight, pull_request.c.number == int(number[1]), IDS_MAX)
     if _COMMIT.fullmatch(text.lower()):
         yield from _commits(connection, sight, text.lower())
     path = _STORE_PATH.fullmatch(text)
@@ -66,6 +68,7 @@ def _names(connection: Connection, sight: Sight, text: str, limit: int) -> Itera
     """Find all but attributes by name."""
     yield from _projects(connection, sight, text, limit)
     yield from _branches(connection, sight, text, limit)
+    yield from _titled(connection, sight, text, limit)
     yield from _built(connection, sight, text)
 
 
@@ -165,6 +168,20 @@ def _branches(connection: Connection, sight: Sight, text: str, limit: int) -> It
         shown = full.removeprefix("refs/heads/")
         link = f"/p/{_part(of_project)}/b/{'/'.join(_part(each) for each in shown.split('/'))}"
         yield Found(kind="branch", title=short(full), detail=of_project, link=link)
+
+
+def _titled(connection: Connection, sight: Sight, text: str, limit: int) -> Iterator[Found]:
+    yield from _pulls(connection, sight, contains(connection, pull_request.c.title, text), limit)
+
+
+def _pulls(connection: Connection, sight: Sight, which: ColumnElement[bool], limit: int) -> Iterator[Found]:
+    """Find pull requests, the newest first, open or not."""
+    of = pull_request.c
+    query = select(project.c.name, of.number, of.title).join_from(pull_request, project, project.c.id == of.project)
+    newest_first = query.where(visible(sight), which).order_by(of.first_seen_at.desc(), of.project, of.number.desc())
+    for of_project, number, title in connection.execute(newest_first.limit(limit)):
+        link = f"/p/{_part(of_project)}/pull/{number}"
+        yield Found(kind="pull request", title=f"#{number} {title}", detail=of_project, link=link)
 
 
 def _built(connection: Connection, sight: Sight, text: str) -> Iterator[Found]:

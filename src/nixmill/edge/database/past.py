@@ -82,9 +82,10 @@ def _previous(connection: Connection, number: int) -> str:
 
 def _earlier(connection: Connection, change: Change) -> list[Change]:
     run = tables.run
+    same = run.c.ref == change.ref if change.pull_request is None else run.c.pull_request == change.pull_request
     query = (
         select(run)
-        .where(run.c.project_id == change.project, run.c.ref == change.ref, run.c.number < change.number)
+        .where(run.c.project_id == change.project, same, run.c.number < change.number)
         .where(run.c.state.not_in(["", ChangeState.DONE.value]))
         .order_by(run.c.number)
     )

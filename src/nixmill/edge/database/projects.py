@@ -11,6 +11,7 @@ from sqlalchemy.exc import IntegrityError
 from nixmill.core.errors import InputError
 from nixmill.core.project import Jobset, Project
 from nixmill.edge.database import tables, tables_server
+from nixmill.edge.database.changes import end_held
 from nixmill.edge.database.database import Database
 from nixmill.edge.database.engine import insert_into
 from nixmill.edge.database.server_rows import Named, jobset_of, make_the_rows, project_of, stored
@@ -89,8 +90,18 @@ def _save(connection: Connection, project: Project, now: float) -> Project:
             values["created_at"] = project.created_at or now
             number = connection.execute(insert(_project).values(values).returning(_project.c.id)).scalar_one()
     except IntegrityError as error:
-        raise InputError(f"There is a project called {project.name!r} already.", "Choose another name.") from error
+        raise _taken(project, error) from error
     return project_of(connection.execute(_live().where(_project.c.id == number)).one())
+
+
+def _taken(project: Project, error: IntegrityError) -> InputError:
+    """Return what is wrong: the constraint that was broken is named by either database."""
+    if "repository" in str(error.orig):
+        return InputError(
+            f"Another project has the repository {project.repository!r} of {project.forge} already.",
+            "Use that project, or take its repository away first.",
+        )
+    return InputError(f"There is a project called {project.name!r} already.", "Choose another name.")
 
 
 def _change(connection: Connection, project: Project, values: dict[str, Any]) -> None:
@@ -117,6 +128,8 @@ def _vanish(connection: Connection, project: int, now: float) -> None:
     connection.execute(update(_project).where(_project.c.id == project, _project.c.deleted_at.is_(None)).values(values))
     connection.execute(delete(_former).where(_former.c.project == project))
     of = tables.run.c
+    # Nobody works on what waits for approval, so that nobody would cancel it.
+    end_held(connection, of.project_id == project, "Cancelled: the project was deleted.", now)
     running = update(tables.run).where(of.project_id == project, of.ended_at.is_(None))
     connection.execute(running.values(cancel_asked=True))
 

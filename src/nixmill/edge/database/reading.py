@@ -5,6 +5,7 @@ from collections.abc import Collection, Sequence
 from statistics import median
 from typing import Final
 
+import msgspec
 from sqlalchemy import Connection, Select, case, func, select, true
 from sqlalchemy.sql import TableValuedAlias
 
@@ -12,6 +13,7 @@ from nixmill.core.evaluation import Attribute, EvalError
 from nixmill.core.history import AttemptRow, AttributeRow, EvaluationRow, PastBuild, RunRow
 from nixmill.core.outcome import MEANING, Outcome
 from nixmill.core.run_event import Work
+from nixmill.core.trust import Tier
 from nixmill.edge import process_identity
 from nixmill.edge.database import tables
 from nixmill.edge.database.engine import as_table
@@ -102,6 +104,7 @@ def evaluation(connection: Connection, key: str) -> EvaluationRow | None:
         tree_hash=row.tree_hash,
         commit=row.commit,
         seconds=row.seconds,
+        tier=msgspec.convert(row.tier, Tier),
         attributes=_attributes(connection, row.id),
         errors=_errors(connection, row.id),
         outcomes=_outcomes(connection, row.id),

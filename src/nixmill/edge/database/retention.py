@@ -11,8 +11,10 @@ from typing import Final
 from sqlalchemy import Connection, Select, cast, delete, exists, func, select
 
 from nixmill.core.history import Keep, runs_to_prune
+from nixmill.core.project import pull_request_ref
+from nixmill.core.pull_request import PullState
 from nixmill.core.run_event import Verdict
-from nixmill.edge.database import tables
+from nixmill.edge.database import tables, tables_forge
 from nixmill.edge.database.deletion import delete_some
 from nixmill.edge.database.engine import as_table
 from nixmill.edge.database.reading import crashed_runs
@@ -24,11 +26,13 @@ PAGES: Final = 2_000
 def doomed_runs(connection: Connection, keep: Keep, now: float) -> list[int]:
     """Return the numbers of the runs that go, the oldest first; runs that still go on are never among them.
 
-    Of a server's runs the newest of each branch stay, and the newest good one; what `nixmill run` did is one stream.
+    Of a server's runs the newest of each branch stay, and the newest good one; what `nixmill run` did is one stream. An
+    open pull request is as a branch, but the runs of one that was closed only have their time.
     """
     of = tables.run.c
     killed = _numbers(connection, [run.number for run in crashed_runs(connection)])
     over = select(of.number, of.started_at, of.project_id, of.ref, of.verdict)
+    closed = _closed(connection)
     streams: dict[tuple[int | None, str], list[tuple[int, float]]] = defaultdict(list)
     newest_good: dict[tuple[int | None, str], int] = {}
     for number, started_at, project, ref, verdict in connection.execute(
@@ -37,8 +41,20 @@ def doomed_runs(connection: Connection, keep: Keep, now: float) -> list[int]:
         streams[project, ref].append((number, started_at))
         if project is not None and verdict == Verdict.GOOD.value:
             newest_good[project, ref] = number
-    doomed = {number for stream in streams.values() for number in runs_to_prune(stream, keep, now)}
-    return sorted(doomed - set(newest_good.values()))
+    brief = Keep(runs=0, days=keep.days)
+    doomed = {
+        number
+        for key, stream in streams.items()
+        for number in runs_to_prune(stream, brief if key in closed else keep, now)
+    }
+    return sorted(doomed - {number for key, number in newest_good.items() if key not in closed})
+
+
+def _closed(connection: Connection) -> set[tuple[int | None, str]]:
+    """Return the streams of the pull requests that are not open any more."""
+    of = tables_forge.pull_request.c
+    query = select(of.project, of.number).where(of.state != PullState.OPEN.value)
+    return {(project, pull_request_ref(number)) for project, number in connection.execute(query)}
 
 
 def attempts_of(connection: Connection, runs: Sequence[int]) -> list[int]:

@@ -81,17 +81,18 @@ def _details(details: AttributeDetails | ErrorDetails) -> str:
         return _encoder.encode(details).decode()
     except UnicodeEncodeError:
         # A lone surrogate, once in a blue moon.
-        return json.dumps(_clean_all(msgspec.to_builtins(details)))
+        return json.dumps(clean_all(msgspec.to_builtins(details)))
 
 
-def _clean_all(value: Any) -> Any:  # noqa: ANN401 - any JSON
+def clean_all(value: Any) -> Any:  # noqa: ANN401 - any JSON
+    """Return JSON whose texts any database takes."""
     match value:
         case str():
             return clean(value)
         case list() | tuple():
-            return [_clean_all(item) for item in value]
+            return [clean_all(item) for item in value]
         case dict():
-            return {clean(key): _clean_all(item) for key, item in value.items()}
+            return {clean(key): clean_all(item) for key, item in value.items()}
         case _:
             return value
 

@@ -1,5 +1,6 @@
 """Between the structs of the server and the columns of its tables, and what several of its doors need in SQL."""
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
@@ -12,8 +13,10 @@ from nixmill.core.change import BuildClass, Change, ChangeState, Origin
 from nixmill.core.errors import InputError
 from nixmill.core.message import ChannelKind, Parcel, Rule, When
 from nixmill.core.project import Jobset, Project
+from nixmill.core.trust import Tier
 from nixmill.edge.database import tables_server
-from nixmill.edge.database.rows import Values, clean
+from nixmill.edge.database.rows import Values, clean, clean_all
+from nixmill.nix.attr_path import AttrPath
 from nixmill.nix.store_path import StorePath
 
 _texts: Final = msgspec.json.Decoder(tuple[str, ...])
@@ -27,6 +30,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     rebuild: bool = False
     evaluate_again: bool = False
     forgive: tuple[StorePath, ...] = ()
+    anyway: tuple[AttrPath, ...] = ()
 
 
 _options: Final = msgspec.json.Decoder(Options)
@@ -34,7 +38,11 @@ _options: Final = msgspec.json.Decoder(Options)
 
 def json_text(value: object) -> str:
     """Return a value as it is stored in a column of JSON."""
-    return clean(msgspec.json.encode(value).decode())
+    try:
+        return clean(msgspec.json.encode(value).decode())
+    except UnicodeEncodeError:
+        # A lone surrogate in a stranger's text.
+        return json.dumps(clean_all(msgspec.to_builtins(value)))
 
 
 def texts(stored: str) -> tuple[str, ...]:
@@ -92,20 +100,28 @@ def change_of(row: SqlRow[Any]) -> Change:
         rebuild=options.rebuild,
         evaluate_again=options.evaluate_again,
         forgive=options.forgive,
+        anyway=options.anyway,
         state=msgspec.convert(row.state, ChangeState),
         cancel_asked=row.cancel_asked,
         superseded_by=row.superseded_by,
+        withdrawn=row.withdrawn,
+        tier=msgspec.convert(row.tier, Tier),
+        pull_request=row.pull_request,
+        base_ref=row.base_ref,
+        tested=row.tested,
+        base_commit=row.base_commit,
     )
 
 
 def change_values(change: Change, project_name: str, now: float) -> Values:
-    """Return the columns of a new change."""
+    """Return the columns of a new change: one that waits, for approval or for its turn."""
     options = Options(
         targets=change.targets,
         systems=change.systems,
         rebuild=change.rebuild,
         evaluate_again=change.evaluate_again,
         forgive=change.forgive,
+        anyway=change.anyway,
     )
     asked_at = change.requested_at or now
     return {
@@ -114,7 +130,7 @@ def change_values(change: Change, project_name: str, now: float) -> Values:
         "commit": clean(change.commit),
         "tree_hash": "",
         "targets": json_text(change.targets),
-        "base_commit": "",
+        "base_commit": clean(change.base_commit),
         "process": 0,
         "process_identity": "",
         "started_at": asked_at,
@@ -126,9 +142,13 @@ def change_values(change: Change, project_name: str, now: float) -> Values:
         "build_class": change.build_class.value,
         "requested_by": change.requested_by,
         "requested_at": asked_at,
-        "state": ChangeState.WAITING.value,
+        "state": (ChangeState.HELD if change.state is ChangeState.HELD else ChangeState.WAITING).value,
         "options": json_text(options),
         "retry_of": change.retry_of,
+        "tier": change.tier.value,
+        "pull_request": change.pull_request,
+        "base_ref": clean(change.base_ref),
+        "tested": clean(change.tested),
     }
 
 
@@ -153,6 +173,23 @@ class Named(NamedTuple):
     id: int
     name: str
     values: Values
+
+
+def hold_project(connection: Connection, project: int) -> bool:
+    """Let nobody else who asks this go on before this transaction has ended; False where the project is gone.
+
+    Rows that refer to the project are written by others meanwhile.
+    """
+    of = tables_server.project.c
+    query = select(of.id).where(of.id == project, of.deleted_at.is_(None)).with_for_update(key_share=True)
+    return connection.execute(query).scalar() is not None
+
+
+def kept_projects(connection: Connection, projects: Iterable[int]) -> set[int]:
+    """Return those of these projects that have a row; none of them loses it before this transaction has ended."""
+    of = tables_server.project.c
+    query = select(of.id).where(of.id.in_(sorted(set(projects)))).order_by(of.id)
+    return set(connection.execute(query.with_for_update(read=True, key_share=True)).scalars())
 
 
 def live_project(connection: Connection, project: int) -> str:

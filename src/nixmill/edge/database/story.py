@@ -10,6 +10,7 @@ from nixmill.core.message import Broken, Ended
 from nixmill.core.outcome import Outcome
 from nixmill.core.run_event import Change, Verdict
 from nixmill.core.status import of_outcome
+from nixmill.core.trust import Tier, is_untrusted
 from nixmill.edge.database import tables, tables_server
 from nixmill.edge.database.database import Database
 from nixmill.edge.database.engine import as_table
@@ -80,7 +81,10 @@ class SqlStory:
         return await self._database.read(lambda connection: _told(connection, number), action="tell of a run")
 
     async def attributes_for_hooks(self, number: int) -> Sequence[tuple[str, bool, bytes]]:
-        """See `Story`; what was cancelled has no final result. The document is a `HookDocument`."""
+        """See `Story`; what was cancelled has no final result. The document is a `HookDocument`.
+
+        Hooks have power, and hear nothing of untrusted commits (semantics §7).
+        """
         return await self._database.read(
             lambda connection: _documents(connection, number), action="tell hooks of a run"
         )
@@ -218,7 +222,7 @@ def _maintainers(connection: Connection, run: Row[Any], paths: Collection[str]) 
 
 def _documents(connection: Connection, number: int) -> list[tuple[str, bool, bytes]]:
     run = _finished(connection, number)
-    if run is None:
+    if run is None or is_untrusted(msgspec.convert(run.tier, Tier)):
         return []
     logs = _logs(connection, number)
     of, links = _outcome.c, tables.run_evaluation.c

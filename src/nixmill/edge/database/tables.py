@@ -74,11 +74,18 @@ run: Final = Table(
     Column("counts", Text, nullable=False, server_default="{}"),
     Column("notices", Text, nullable=False, server_default="[]"),
     Column("output_bytes", BigInteger, nullable=False, server_default="0"),
+    Column("tier", Text, nullable=False, server_default="branch"),
+    Column("pull_request", NUMBER),
+    Column("base_ref", Text, nullable=False, server_default=""),
+    Column("tested", Text, nullable=False, server_default=""),
+    Column("withdrawn", Boolean, nullable=False, server_default=false()),
+    Column("sizes", Text, nullable=False, server_default="[]"),
     sqlite_autoincrement=True,
 )
 Index("ix_nm_run_project_number", run.c.project_id, run.c.number)
 Index("ix_nm_run_ref", run.c.project_id, run.c.ref, run.c.number)
 Index("ix_nm_run_ref_verdict", run.c.project_id, run.c.ref, run.c.verdict, run.c.number)
+Index("ix_nm_run_pull_request", run.c.project_id, run.c.pull_request, run.c.number)
 Index("ix_nm_run_commit", run.c.commit, postgresql_ops={"commit": "text_pattern_ops"})
 Index("ix_nm_run_open", run.c.number, sqlite_where=run.c.ended_at.is_(None), postgresql_where=run.c.ended_at.is_(None))
 
@@ -92,6 +99,7 @@ evaluation: Final = Table(
     Column("tree_hash", Text, nullable=False, server_default=""),
     Column("commit", Text, nullable=False, server_default=""),
     Column("seconds", Double, nullable=False, server_default="0"),
+    Column("tier", Text, nullable=False, server_default="branch"),
 )
 """An evaluation that is not `complete` is only a key: outcomes came before it, or its run was broken off."""
 

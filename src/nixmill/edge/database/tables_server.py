@@ -43,7 +43,20 @@ project: Final = Table(
     Column("poll_fault", Text, nullable=False, server_default=""),
     Column("poll_fault_since", Double),
     Column("seen_default_branch", Text, nullable=False, server_default=""),
+    Column("forge", Text, nullable=False, server_default=""),
+    Column("repository", Text, nullable=False, server_default=""),
+    Column("repository_id", Text, nullable=False, server_default=""),
+    Column("drafts", Boolean, nullable=False, server_default=true()),
     sqlite_autoincrement=True,
+)
+_of_forge = (project.c.repository_id != "") & project.c.deleted_at.is_(None)
+Index(
+    "uq_nm_project_repository",
+    project.c.forge,
+    project.c.repository_id,
+    unique=True,
+    sqlite_where=_of_forge,
+    postgresql_where=_of_forge,
 )
 
 project_name: Final = Table(
@@ -141,6 +154,7 @@ identity: Final = Table(
     Column("provider", Text, primary_key=True),
     Column("subject", Text, primary_key=True),
     Column("user", NUMBER, ForeignKey("nm_user.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("login", Text, nullable=False, server_default=""),
     sqlite_with_rowid=False,
 )
 

@@ -1,4 +1,4 @@
-"""Forgetting what only had to be kept for a while: audit log, messages, sessions, tokens, deliveries, failures."""
+"""Forgetting what is only kept for a while: audit log, messages, sessions, tokens, deliveries, failures, statuses."""
 
 import functools
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -7,7 +7,7 @@ from typing import Final
 import msgspec
 from sqlalchemy import ColumnElement, Connection, Table, func, select, update
 
-from nixmill.edge.database import tables, tables_server
+from nixmill.edge.database import tables, tables_forge, tables_server
 from nixmill.edge.database.database import Database
 from nixmill.edge.database.deletion import delete_some
 from nixmill.edge.database.outbox import ParcelState
@@ -18,6 +18,8 @@ LOGS: Final = 500
 """Logs that are deleted together."""
 DELIVERY_DAYS: Final = 31.0
 """How long a webhook's delivery id is remembered."""
+STATUS_DAYS: Final = 90.0
+"""How long it is remembered how a status was put up; one that changes later is put up anew."""
 
 
 class Ages(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,11 +52,14 @@ def _count(connection: Connection, *, table: Table, where: ColumnElement[bool]) 
 def _old(ages: Ages, now: float) -> list[tuple[Table, ColumnElement[bool]]]:
     """Return what goes, by table."""
     at, parcel = tables_server.audit.c.at, tables_server.parcel.c
+    hint, status = tables_forge.hint.c, tables_forge.status.c
     rules = [
         (tables_server.session, tables_server.session.c.expires_at <= now),
         (tables_server.token, tables_server.token.c.expires_at <= now),
         (tables_server.failure, tables_server.failure.c.expires_at <= now),
         (tables_server.delivery_seen, tables_server.delivery_seen.c.at < now - DELIVERY_DAYS * DAY_S),
+        (tables_forge.hint, hint.at < now - DELIVERY_DAYS * DAY_S),
+        (tables_forge.status, status.due_at.is_(None) & (status.posted_at < now - STATUS_DAYS * DAY_S)),
     ]
     for days, table, condition, instant in (
         (ages.audit, tables_server.audit, at.is_not(None), at),

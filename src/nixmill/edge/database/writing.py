@@ -148,6 +148,7 @@ def _evaluation(connection: Connection, row: EvaluationRow) -> None:
         "tree_hash": row.tree_hash,
         "commit": row.commit,
         "seconds": row.seconds,
+        "tier": row.tier.value,
     }
     connection.execute(update(table).where(table.c.id == number).values(values))
     _link(connection, number, row.run)

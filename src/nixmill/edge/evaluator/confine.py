@@ -27,7 +27,7 @@ def command(argv: Sequence[str], hidden: Collection[Path], group: Group, environ
     """Return the command line by which `argv` runs without being able to read what is hidden."""
     if not hidden:
         return list(argv)
-    shown = [*_needed(group), _home(environment, "XDG_CONFIG_HOME", ".config")]
+    shown = [*needed(group), _home(environment, "XDG_CONFIG_HOME", ".config")]
     written = [_home(environment, "XDG_CACHE_HOME", ".cache")]
     places = [sorted({str(path.resolve()) for path in paths}) for paths in (hidden, shown, written)]
     return [sys.executable, "-I", "-S", confined.__file__, *(word for some in places for word in (*some, "--")), *argv]
@@ -49,7 +49,8 @@ def _home(environment: Mapping[str, str], variable: str, otherwise: str) -> Path
     return Path(environment.get(variable) or Path(environment.get("HOME") or "/", otherwise), "nix")
 
 
-def _needed(group: Group) -> list[Path]:
+def needed(group: Group) -> list[Path]:
+    """Return the places of this machine that an evaluation of a group reads."""
     if group.tree_path:
         return [Path(group.tree_path)]
     references = {target.reference for target in group.targets if isinstance(target, FlakeTarget)}

@@ -7,12 +7,12 @@ What this file does not know: what is done about what is left (`nix_eval_jobs.py
 """
 
 import asyncio
+import contextlib
 import os
 import re
 import signal
-import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -45,7 +45,7 @@ _Read = Callable[[bytes], list[Found]]
 
 
 class JobsRun:
-    """Start it, then take its records; closing those ends the process."""
+    """Give it a process, then take its records; closing those ends the process."""
 
     def __init__(
         self,
@@ -53,12 +53,12 @@ class JobsRun:
         request: EvaluationRequest,
         token: str,
         account: Account,
-        directory: tempfile.TemporaryDirectory[str],
+        things: contextlib.AsyncExitStack,
     ) -> None:
-        """Prepare to evaluate `group`, whose walker was given `token`; `directory` is removed at the end."""
+        """Prepare to evaluate `group`, whose walker was given `token`; `things` are closed at the end."""
         self.complete = True
         """Everything was answered; known when the groups have ended."""
-        self._directory = directory
+        self._things = things
         self._group = group
         self._request = request
         self._account = account
@@ -68,15 +68,15 @@ class JobsRun:
         self._heard = time.monotonic()
         self._process: EvalProcess | None = None
 
-    async def start(self, argv: Sequence[str], environment: Mapping[str, str], directory: str) -> None:
-        """Start the process; raise `DoorError` where it cannot be started."""
-        self._process = await EvalProcess.start(argv, environment=environment, directory=directory, output=True)
+    def begin(self, process: EvalProcess) -> None:
+        """Take over the process, which has just been started, its stdout with it."""
+        self._process = process
         self._heard = time.monotonic()
 
     async def groups(self) -> Groups:
         """Yield records; raise `EvaluationFailedError` for the whole."""
         process = self._process
-        assert process is not None and process.output is not None  # noqa: S101, PT018 - `start` comes first
+        assert process is not None and process.output is not None  # noqa: S101, PT018 - `begin` comes first
         tasks = [asyncio.create_task(self._run(process, process.output)), asyncio.create_task(self._watch(process))]
         try:
             while (found := await self._account.within_time(self._queue.get(), list)) is not None:
@@ -90,7 +90,7 @@ class JobsRun:
             await asyncio.gather(*tasks, return_exceptions=True)
             await process.kill()
             self._account.measured(process.peak_bytes, self._request.limits.workers)
-            self._directory.cleanup()
+            await self._things.aclose()
 
     async def _run(self, process: EvalProcess, output: Lines) -> None:
         try:
@@ -149,7 +149,7 @@ class JobsRun:
         limits = self._request.limits
         while True:
             await asyncio.sleep(WATCH_SECONDS)
-            largest = max(map(_resident_bytes, _children(process.pid)), default=0)
+            largest = max(map(_resident_bytes, _children(process.measured_pid)), default=0)
             process.peak_bytes = max(process.peak_bytes, largest)
             silent = time.monotonic() - self._heard > limits.attribute_time_s and not self._queue.full()
             if silent or largest > limits.memory_bytes * OVERSHOOT:

@@ -20,6 +20,9 @@ HEAP_BYTES: Final = 768 * 1024**2
 HEAP_SHARE: Final = 5
 """The heap begins with at most this part of what a worker may use."""
 
+_NEVER: Final = 16
+"""So many times its memory limit no worker reaches alive."""
+
 
 class Launch(msgspec.Struct, frozen=True, kw_only=True):
     """What is common to all processes of an evaluator."""
@@ -63,17 +66,30 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
     def jobs(
         self, program: str, settings: EvaluationSettings, tree_path: str, limits: EvaluationLimits, roots: str
     ) -> list[str]:
-        """Return the command line of nix-eval-jobs but for the expression; each derivation is rooted in `roots`."""
-        bounds = ["--workers", str(limits.workers), "--max-memory-size", str(max(1, limits.memory_bytes // 2**20))]
-        return [program, *self.options(settings, tree_path), *bounds, "--meta", "--gc-roots-dir", roots, "--expr"]
+        """Return the command line of nix-eval-jobs but for the expression.
+
+        Each derivation is rooted in `roots`; without any, workers are not to restart: they would drop what they made.
+        """
+        share = 1 if roots else _NEVER
+        bounds = [
+            "--workers",
+            str(limits.workers),
+            "--max-memory-size",
+            str(max(1, share * limits.memory_bytes // 2**20)),
+        ]
+        rooted = ["--gc-roots-dir", roots] if roots else []
+        return [program, *self.options(settings, tree_path), *bounds, "--meta", *rooted, "--expr"]
 
     def environ(self, private: str, memory_bytes: int = HEAP_BYTES * HEAP_SHARE) -> dict[str, str]:
         """Return the environment of a process that may keep files in `private`: its repl history, for one."""
         kept = {k: v for k, v in self.environment.items() if k not in ("NIX_PATH", "NIX_SHOW_STATS", "NIX_COUNT_CALLS")}
         data = os.path.join(private, "data")  # noqa: PTH118 - a string for an environment
-        heap = {"GC_INITIAL_HEAP_SIZE": str(min(HEAP_BYTES, memory_bytes // HEAP_SHARE))}
-        made = heap | kept | {"NIX_PATH": "", "XDG_DATA_HOME": data, "NIX_DATA_HOME": data}
+        made = self.heap(memory_bytes) | kept | {"NIX_PATH": "", "XDG_DATA_HOME": data, "NIX_DATA_HOME": data}
         return confine.environment(made, self.hidden, private)
+
+    def heap(self, memory_bytes: int) -> dict[str, str]:
+        """Return the variables that say how large the collector's heap begins."""
+        return {"GC_INITIAL_HEAP_SIZE": str(min(HEAP_BYTES, memory_bytes // HEAP_SHARE))}
 
 
 def _flag(value: bool) -> str:  # noqa: FBT001 - a word for Nix's options

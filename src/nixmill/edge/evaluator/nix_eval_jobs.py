@@ -12,7 +12,7 @@ import secrets
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -22,8 +22,12 @@ from nixmill.edge.evaluator.account import Account, Groups, carried_through
 from nixmill.edge.evaluator.jobs_run import JobsRun
 from nixmill.edge.evaluator.own import OwnEvaluator
 from nixmill.edge.evaluator.probe import Probe, run
+from nixmill.edge.evaluator.process import EvalProcess
 from nixmill.edge.evaluator.source_text import Group, groups, tree_expression
 from nixmill.nix.attr_path import AttrPath
+
+if TYPE_CHECKING:
+    from nixmill.edge.sandbox import Sandbox
 
 _VERSION: Final = re.compile(r"\d+(\.\d+)+\S*")
 
@@ -38,12 +42,17 @@ class NixEvalJobsEvaluator:
         nix: str = "nix",
         *,
         hidden: tuple[Path, ...] = (),
+        sandbox: "Sandbox | None" = None,
     ) -> None:
-        """Run `program` and `nix` with `environment` (all of it: nothing is inherited), unable to read `hidden`."""
+        """Run `program` and `nix` with `environment` (all of it: nothing is inherited), unable to read `hidden`.
+
+        With a sandbox the processes are in it, and of the environment nothing reaches them.
+        """
         self._environment = environment
         self._program = program
         self._probe = Probe(environment, nix, hidden)
-        self._own = OwnEvaluator(environment, nix, hidden=hidden)
+        self._own = OwnEvaluator(environment, nix, hidden=hidden, sandbox=sandbox)
+        self._sandbox = sandbox
 
     async def identity(self) -> str:
         """Return name and version, such as `nix-eval-jobs 2.33.1 (nix 2.33.0)`."""
@@ -72,18 +81,46 @@ class NixEvalJobsEvaluator:
 
     async def _jobs(self, group: Group, request: EvaluationRequest, account: Account) -> JobsRun:
         token = f"nixmill-{secrets.token_hex(8)}-"
-        launch = await self._probe.launch()
-        directory = tempfile.TemporaryDirectory(prefix="nixmill-")
-        roots = f"{directory.name}/roots"
-        argv = launch.jobs(self._program, request.settings, group.tree_path, request.limits, roots)
-        jobs = JobsRun(group, request, token, account, directory)
+        things = contextlib.AsyncExitStack()
+        jobs = JobsRun(group, request, token, account, things)
         expression = tree_expression(token, group.targets, request.settings)
-        await jobs.start(
-            confine.command([*argv, expression], launch.hidden, group, launch.environment),
-            launch.environ(directory.name, request.limits.memory_bytes),
-            group.tree_path or directory.name,
-        )
+        try:
+            directory = things.enter_context(tempfile.TemporaryDirectory(prefix="nixmill-"))
+            jobs.begin(await self._process(group, request, expression, directory, things))
+        except BaseException:
+            await things.aclose()
+            raise
         return jobs
+
+    async def _process(
+        self,
+        group: Group,
+        request: EvaluationRequest,
+        expression: str,
+        directory: str,
+        stack: contextlib.AsyncExitStack,
+    ) -> EvalProcess:
+        launch = await self._probe.launch()
+        memory = request.limits.memory_bytes
+        roots = f"{directory}/roots" if self._sandbox is None else ""
+        argv = launch.jobs(self._program, request.settings, group.tree_path, request.limits, roots)
+        if self._sandbox is None:
+            return await EvalProcess.start(
+                confine.command([*argv, expression], launch.hidden, group, launch.environment),
+                environment=launch.environ(directory, memory),
+                directory=group.tree_path or directory,
+                output=True,
+            )
+        allowed = request.settings.allow_import_from_derivation
+        enclosure = await stack.enter_async_context(self._sandbox.enclosure(self._program, allow_builds=allowed))
+        return await enclosure.start(
+            [*argv, expression],
+            shown=confine.needed(group),
+            directory=group.tree_path or "/",
+            environment=launch.heap(memory),
+            memory_bytes=memory,
+            output=True,
+        )
 
     async def _rest(self, request: EvaluationRequest, answered: set[AttrPath], account: Account) -> Groups:
         left = msgspec.structs.replace(request.limits, time_s=max(1.0, account.left_s()))

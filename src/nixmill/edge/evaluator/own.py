@@ -9,6 +9,7 @@ import contextlib
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nixmill.core.evaluation import EvaluationRequest, FileTarget
 from nixmill.edge.evaluator import complaints, scratch
@@ -20,13 +21,28 @@ from nixmill.edge.evaluator.segments import Frontier
 from nixmill.edge.evaluator.source_text import Group, groups
 from nixmill.edge.evaluator.worker import PureWorker, ReplWorker, Site, Worker
 
+if TYPE_CHECKING:
+    from nixmill.edge.sandbox import Sandbox
+
 
 class OwnEvaluator:
     """The door `Evaluator`, over `nix`."""
 
-    def __init__(self, environment: Mapping[str, str], program: str = "nix", *, hidden: tuple[Path, ...] = ()) -> None:
-        """Run `program` with `environment` (all of it: nothing is inherited), unable to read what is `hidden`."""
+    def __init__(
+        self,
+        environment: Mapping[str, str],
+        program: str = "nix",
+        *,
+        hidden: tuple[Path, ...] = (),
+        sandbox: "Sandbox | None" = None,
+    ) -> None:
+        """Run `program` with `environment` (all of it: nothing is inherited), unable to read what is `hidden`.
+
+        With a sandbox the processes are in it, and of the environment nothing reaches them.
+        """
         self._probe = Probe(environment, program, hidden)
+        self._program = program
+        self._sandbox = sandbox
 
     async def identity(self) -> str:
         """Return name and version, such as `nix repl 2.8.0`."""
@@ -47,7 +63,7 @@ class OwnEvaluator:
         for target in group.targets:
             if isinstance(target, FileTarget) and not Path(target.file).exists():  # noqa: ASYNC240 - one stat
                 raise complaints.missing_file(target)
-        with contextlib.ExitStack() as stack:
+        async with contextlib.AsyncExitStack() as stack:
             site = await self._site(group, request, stack)
             async with contextlib.aclosing(self._crew(site, request, account)) as parcels:
                 async for records in parcels:
@@ -80,15 +96,21 @@ class OwnEvaluator:
             await crew.close()
             account.measured(crew.peak_bytes, crew.started)
 
-    async def _site(self, group: Group, request: EvaluationRequest, stack: contextlib.ExitStack) -> Site:
+    async def _site(self, group: Group, request: EvaluationRequest, stack: contextlib.AsyncExitStack) -> Site:
+        settings = request.settings
+        enclosure = None
+        if self._sandbox is not None:
+            opening = self._sandbox.enclosure(self._program, allow_builds=settings.allow_import_from_derivation)
+            enclosure = await stack.enter_async_context(opening)
         return Site(
             launch=await self._probe.launch(),
             group=group,
-            settings=request.settings,
+            settings=settings,
             memory_bytes=request.limits.memory_bytes,
             token=f"nixmill-{secrets.token_hex(8)}-",
-            directory=scratch.temporary(stack),
-            fast_directory=scratch.temporary(stack, in_memory=True),
+            directory=stack.enter_context(scratch.temporary()),
+            fast_directory=stack.enter_context(scratch.temporary(in_memory=True)),
+            enclosure=enclosure,
         )
 
 

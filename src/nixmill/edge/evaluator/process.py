@@ -14,8 +14,9 @@ import signal
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
+from nixmill.core.evaluation import EvaluationFailedError
 from nixmill.doors import DoorError
 
 PIPE_BYTES: Final = 16 * 1024
@@ -26,12 +27,31 @@ LINGER_S: Final = 0.003
 """How long output may gather before it is read: waking up for every line would cost more than reading them."""
 
 
+class Meter:
+    """Counts what the processes of an evaluation say, and ends it when it is too much."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        """Allow so many bytes in all."""
+        self._limit = limit_bytes
+        self._said = 0
+
+    def add(self, count: int) -> None:
+        """Hear of output; raise `EvaluationFailedError` beyond the limit."""
+        self._said += count
+        if self._said > self._limit:
+            raise EvaluationFailedError(
+                f"The evaluation said more than {self._limit // 2**20} MiB and was stopped. Something in it may trace"
+                " or warn without end; otherwise evaluate less at a time."
+            )
+
+
 class Lines:
     """The reading end of a pipe, line by line."""
 
-    def __init__(self, linger_s: float) -> None:
+    def __init__(self, linger_s: float, meter: Meter | None = None) -> None:
         """Make a pipe; hand `writing` to a process and then call `started`. Output gathers for `linger_s` seconds."""
         self._linger_s = linger_s
+        self._meter = meter
         self._reading, self.writing = os.pipe()
         if hasattr(fcntl, "F_SETPIPE_SZ"):
             fcntl.fcntl(self._reading, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
@@ -85,6 +105,8 @@ class Lines:
                     await asyncio.sleep(self._linger_s)
             else:
                 self._full = len(chunk) == PIPE_BYTES
+                if self._meter is not None:
+                    self._meter.add(len(chunk))
                 return chunk
         return b""
 
@@ -110,9 +132,14 @@ class EvalProcess:
         directory: str,
         output: bool = False,
         linger_s: float = LINGER_S,
-    ) -> "EvalProcess":
-        """Start a program; raise `DoorError` where it cannot be started."""
-        errors, stdout = Lines(linger_s), Lines(linger_s) if output else None
+        inherited: Sequence[int] = (),
+        meter: Meter | None = None,
+    ) -> Self:
+        """Start a program, with descriptors that it is to inherit; raise `DoorError` where it cannot be started.
+
+        What it says is counted by `meter`.
+        """
+        errors, stdout = Lines(linger_s, meter), Lines(linger_s, meter) if output else None
         pipes = [errors, stdout] if stdout else [errors]
         try:
             process = await asyncio.create_subprocess_exec(
@@ -123,6 +150,7 @@ class EvalProcess:
                 env=environment,
                 cwd=directory,
                 start_new_session=True,
+                pass_fds=inherited,
             )
         except BaseException as error:
             for pipe in pipes:
@@ -140,6 +168,11 @@ class EvalProcess:
         """The process id, which is also the id of its group."""
         return self._process.pid
 
+    @property
+    def measured_pid(self) -> int:
+        """The process that evaluates: another one where that is in a sandbox."""
+        return self.pid
+
     def write(self, text: str) -> None:
         """Hand text to its stdin; a process that is gone is noticed by reading."""
         if self._process.stdin is not None:
@@ -149,7 +182,7 @@ class EvalProcess:
     def awake_s(self) -> float | None:
         """Return the seconds its main thread ran or waited for a processor; None where the system does not tell."""
         try:
-            ran, waited, _ = Path(f"/proc/{self.pid}/schedstat").read_text(encoding="ascii").split()
+            ran, waited, _ = Path(f"/proc/{self.measured_pid}/schedstat").read_text(encoding="ascii").split()
         except (OSError, ValueError):
             return None
         return (int(ran) + int(waited)) / 1e9
@@ -157,7 +190,7 @@ class EvalProcess:
     def memory_bytes(self) -> int | None:
         """Return its resident memory; None where the system does not tell."""
         try:
-            fields = Path(f"/proc/{self.pid}/statm").read_text(encoding="ascii").split()
+            fields = Path(f"/proc/{self.measured_pid}/statm").read_text(encoding="ascii").split()
         except OSError:
             return None
         resident = int(fields[1]) * os.sysconf("SC_PAGE_SIZE") if len(fields) > 1 else 0
@@ -167,7 +200,7 @@ class EvalProcess:
     def measure_peak(self) -> None:
         """Read the kernel's own account of the peak; nothing where there is none."""
         with contextlib.suppress(OSError):
-            status = Path(f"/proc/{self.pid}/status").read_text(encoding="ascii", errors="replace")
+            status = Path(f"/proc/{self.measured_pid}/status").read_text(encoding="ascii", errors="replace")
             for line in status.splitlines():
                 if line.startswith("VmHWM:"):
                     self.peak_bytes = max(self.peak_bytes, int(line.split()[1]) * 1024)

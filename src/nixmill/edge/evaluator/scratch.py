@@ -14,12 +14,12 @@ MEMORY: Final = "/dev/shm"  # noqa: S108 - a private directory is made in it
 _PREFIX: Final = "nixmill-"
 
 
-def temporary(stack: contextlib.ExitStack, *, in_memory: bool = False) -> str:
-    """Make a directory that goes with `stack`, in memory where that is asked for and possible; return its path."""
+def temporary(*, in_memory: bool = False) -> tempfile.TemporaryDirectory[str]:
+    """Return a private directory to be entered, in memory where that is asked for and possible."""
     fast = in_memory and os.access(MEMORY, os.W_OK | os.X_OK)
     place = MEMORY if fast else tempfile.gettempdir()
     sweep(Path(place))
-    return stack.enter_context(tempfile.TemporaryDirectory(prefix=f"{_PREFIX}{os.getpid()}-", dir=place))
+    return tempfile.TemporaryDirectory(prefix=f"{_PREFIX}{os.getpid()}-", dir=place)
 
 
 def sweep(place: Path) -> None:

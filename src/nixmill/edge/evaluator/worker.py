@@ -9,7 +9,7 @@ What this file does not know: what the walker's answers mean, limits, or retries
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 import msgspec
 
@@ -20,6 +20,9 @@ from nixmill.edge.evaluator.log_lines import LineReader, LogEvent, Said
 from nixmill.edge.evaluator.process import LINGER_S, EvalProcess
 from nixmill.edge.evaluator.segments import Batch
 from nixmill.edge.evaluator.source_text import Group
+
+if TYPE_CHECKING:
+    from nixmill.edge.sandbox import Enclosure
 
 DONE: Final = Said(".", "")
 """The event that ends each answer, the first meaning that the worker is ready."""
@@ -50,9 +53,36 @@ class Site(msgspec.Struct, frozen=True, kw_only=True):
     fast_directory: str
     """Likewise, in memory where the system has such a place: thousands of directories come and go in it."""
 
-    def confined(self, argv: list[str]) -> list[str]:
-        """Return a command line that can read only what the group needs of hidden places."""
-        return confine.command(argv, self.launch.hidden, self.group, self.launch.environment)
+    enclosure: "Enclosure | None" = None
+    """Where processes run in sandboxes."""
+
+    async def start(self, argv: list[str], directory: str, needed: tuple[str, ...]) -> EvalProcess:
+        """Start an evaluation process in `directory`.
+
+        Of hidden places, or in a sandbox of all, it can read only what the group needs, and what is `needed`.
+        """
+        if self.enclosure is not None:
+            # Nix would find that out by itself, and warn about it.
+            offline = [] if self.enclosure.online else ["--offline"]
+            return await self.enclosure.start(
+                [argv[0], *offline, *argv[1:]],
+                shown=(*confine.needed(self.group), *map(Path, needed)),
+                directory=directory,
+                environment=self.launch.heap(self.memory_bytes),
+                memory_bytes=self.memory_bytes,
+                linger_s=self.linger_s,
+            )
+        return await EvalProcess.start(
+            confine.command(argv, self.launch.hidden, self.group, self.launch.environment),
+            environment=self.launch.environ(self.directory, self.memory_bytes),
+            directory=directory,
+            linger_s=self.linger_s,
+        )
+
+    @property
+    def work(self) -> str:
+        """Where a process runs that needs no directory of its own."""
+        return self.directory if self.enclosure is None else "/"
 
     @property
     def linger_s(self) -> float:
@@ -72,12 +102,8 @@ class ReplWorker:
     @classmethod
     async def start(cls, site: Site) -> "ReplWorker":
         """Start a process and load the walker; it is ready after `DONE`."""
-        process = await EvalProcess.start(
-            site.confined(site.launch.repl(site.settings, site.group.tree_path)),
-            environment=site.launch.environ(site.directory, site.memory_bytes),
-            directory=site.group.tree_path or site.directory,
-            linger_s=site.linger_s,
-        )
+        tree_path = site.group.tree_path
+        process = await site.start(site.launch.repl(site.settings, tree_path), tree_path or site.work, ())
         process.write(source_text.repl_lines(site.token, site.group.targets, site.settings))
         return cls(process, site.token)
 
@@ -106,13 +132,9 @@ class PureWorker:
     async def start(cls, site: Site) -> "PureWorker":
         """Start a process and load the walker; it is ready after `DONE`."""
         flake = _write_flake(site)
-        own = Path(tempfile.mkdtemp(prefix="worker-", dir=site.fast_directory))
-        process = await EvalProcess.start(
-            site.confined(site.launch.check(site.settings, str(flake))),
-            environment=site.launch.environ(site.directory, site.memory_bytes),
-            directory=str(own),
-            linger_s=site.linger_s,
-        )
+        own = _make_worker_directory(site.fast_directory)
+        needed = (str(flake), str(own))
+        process = await site.start(site.launch.check(site.settings, str(flake)), str(own), needed)
         return cls(process, site.token, own)
 
     def send(self, batch: Batch) -> None:
@@ -120,6 +142,7 @@ class PureWorker:
         bits = self._directory / "bits"
         shutil.rmtree(bits, ignore_errors=True)
         bits.mkdir()
+        bits.chmod(0o755)  # whatever our umask
         for n in command_bits(msgspec.json.encode(batch.command()).decode()):
             (bits / str(n)).mkdir()
 
@@ -138,12 +161,21 @@ class PureWorker:
         return said
 
 
+def _make_worker_directory(place: str) -> Path:
+    """Make a directory that the user of a sandbox can read; the one above it is private."""
+    made = Path(tempfile.mkdtemp(prefix="worker-", dir=place))
+    made.chmod(0o755)
+    return made
+
+
 def _write_flake(site: Site) -> Path:
     flake = Path(site.directory, "flake")
     if not flake.exists():
         flake.mkdir()
+        flake.chmod(0o755)  # the user of a sandbox is to read it, whatever our umask; the one above is private
         for name, text in source_text.wrapping_flake(site.token, site.group.targets, site.settings).items():
             (flake / name).write_text(text, encoding="utf-8")
+            (flake / name).chmod(0o644)
     return flake
 
 

@@ -1,0 +1,78 @@
+"""Pages about pull requests. Instants are seconds since 1970 in UTC."""
+
+import msgspec
+
+from nixmill.core.merged import ChangedFile, Patch
+from nixmill.core.pull_request import Approval, PullState
+from nixmill.core.trust import Tier
+from nixmill.core.view.parts import ProjectLink, RunLine
+
+
+class PullLine(msgspec.Struct, frozen=True, kw_only=True):
+    """A pull request in a list."""
+
+    project: ProjectLink
+    number: int
+    title: str
+    author: str
+    """Login on the forge."""
+    url: str
+    """On the forge."""
+    state: PullState
+    draft: bool
+    labels: tuple[str, ...]
+    head_ref: str
+    head_commit: str
+    base_ref: str
+    tier: Tier
+    updated_at: float
+    latest: RunLine | None
+    """Its newest run."""
+    held: bool
+    """It waits for approval."""
+
+
+class PullsPage(msgspec.Struct, frozen=True, kw_only=True):
+    """`/p/NAME/pulls`: the pull requests of a project."""
+
+    project: ProjectLink
+    closed: bool
+    pulls: tuple[PullLine, ...]
+    older: int | None
+    """Pass as `before` for the next page; None where there is none."""
+
+
+class ToApprove(msgspec.Struct, frozen=True, kw_only=True):
+    """What an approver is shown: what changed since the last approval, or, at first, against the base."""
+
+    commit: str
+    since: str
+    """The commit it is compared with."""
+    since_approval: bool
+    """`since` was approved before; else it is the base."""
+    commits: int
+    files: tuple[ChangedFile, ...]
+    files_more: int
+    sensitive: tuple[Patch, ...]
+    """flake.nix, lock files, CI configuration."""
+    fixed_outputs: tuple[str, ...]
+    """Lines with a fixed-output hash that came or changed, as `path: line`."""
+    fault: str = ""
+    """Why nothing can be shown; empty where it is shown."""
+
+
+class PullPage(msgspec.Struct, frozen=True, kw_only=True):
+    """`/p/NAME/pull/NUMBER`: one pull request."""
+
+    pull: PullLine
+    runs: tuple[RunLine, ...]
+    """The newest first, at most 50."""
+    approvals: tuple[Approval, ...]
+    to_approve: ToApprove | None = None
+    """Filled for one that waits for approval."""
+
+
+class ApprovalsPage(msgspec.Struct, frozen=True, kw_only=True):
+    """`/approvals`: everything that waits for somebody's approval."""
+
+    pulls: tuple[PullLine, ...]

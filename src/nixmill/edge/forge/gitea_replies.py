@@ -1,0 +1,51 @@
+"""Answers to comments on Gitea and Forgejo: a comment of our own, and a reaction."""
+
+from typing import Any, Final
+
+from nixmill.core.posting import Reply
+from nixmill.edge.forge.gitea_ask import PAGE, READ_ISSUES, READ_USER, WRITE_ISSUES, GiteaAsk
+from nixmill.edge.forge.gitea_wire import WireComment, WireUser
+from nixmill.edge.forge.numbered_pages import read_pages
+from nixmill.edge.forge.reply_mark import mark_of
+from nixmill.edge.forge.web import ForgeWeb
+
+COMMENTS_MAX: Final = 2000
+"""Comments of a pull request that are looked through for an answer that was given already."""
+
+
+class GiteaReplies:
+    """Answers."""
+
+    def __init__(self, web: ForgeWeb, ask: GiteaAsk) -> None:
+        """Ask through `web`."""
+        self._web = web
+        self._ask = ask
+
+    async def say(self, reply: Reply, key: str) -> None:
+        """Answer once: an answer carries a mark that is looked for among our own comments before it is given."""
+        if reply.text and not await self._was_said(reply, mark_of(key)):
+            await self._do(
+                reply,
+                ("issues", reply.pull_request, "comments"),
+                f"comment on pull request {reply.pull_request} of {reply.repository}",
+                {"body": f"{reply.text}\n\n{mark_of(key)}"},
+            )
+        if reply.comment:
+            await self._do(
+                reply,
+                ("issues", "comments", reply.comment, "reactions"),
+                f"react to a comment on pull request {reply.pull_request} of {reply.repository}",
+                {"content": "+1" if reply.understood else "confused"},
+            )
+
+    async def _do(self, reply: Reply, parts: tuple[str | int, ...], action: str, body: dict[str, str]) -> None:
+        ask = self._ask.of(reply.repository, parts, action, WRITE_ISSUES, method="POST", body=body)
+        await self._web.do(dict[str, Any], ask)
+
+    async def _was_said(self, reply: Reply, mark: str) -> bool:
+        us = await self._web.do(WireUser, self._ask.plain(("user",), "say who we are", READ_USER))
+        parts: tuple[str | int, ...] = ("issues", reply.pull_request, "comments")
+        action = f"read the comments on pull request {reply.pull_request} of {reply.repository}"
+        ask = self._ask.of(reply.repository, parts, action, READ_ISSUES, query={"limit": PAGE})
+        comments = await read_pages(self._web, WireComment, ask, limit=COMMENTS_MAX)
+        return any(one.user is not None and one.user.id == us.id and mark in one.body for one in comments)

@@ -1,0 +1,149 @@
+"""Takes what forges' webhooks hint at, and sees to it: one hint of each thing is enough for many.
+
+A webhook is recorded before it is acknowledged, and looked into here afterwards. What a hint says is only where to look
+and who pressed a button.
+"""
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final, NamedTuple
+
+import structlog
+
+from nixmill.core.errors import InputError
+from nixmill.core.forge import Event, Hint, HintKind
+from nixmill.core.message import Parcel
+from nixmill.core.project import Project
+from nixmill.doors import DoorError
+from nixmill.doors.server import RetryLaterError
+from nixmill.engine.commands import Commands
+from nixmill.engine.courier import back_off_s, first_of
+from nixmill.engine.pulls import Pulls
+from nixmill.engine.server_doors import ServerDoors
+from nixmill.engine.watch import Watch
+
+READ: Final = 500
+AT_ONCE: Final = 8
+TRIES: Final = 12
+"""After so many a hint is given up; the reconciler asks for the truth anyway."""
+LOOK_AGAIN_S: Final = 10.0
+
+log = structlog.get_logger("nixmill.forge")
+
+
+class Taken(NamedTuple):
+    """Hints that are seen to together, as they are about the same thing."""
+
+    ids: tuple[int, ...]
+    forge: str
+    hint: Hint
+    tries: int
+
+
+class ForgeDesk:
+    """Empties the inbox."""
+
+    def __init__(self, doors: ServerDoors, watch: Watch, pulls: Pulls, commands: Commands) -> None:
+        """See to hints through these."""
+        self._doors = doors
+        self._watch = watch
+        self._pulls = pulls
+        self._commands = commands
+        self._woken = asyncio.Event()
+        self._places = asyncio.Semaphore(AT_ONCE)
+        self.repositories_changed = asyncio.Event()
+        """Set when a forge says that repositories came, went or changed."""
+
+    async def took(self, forge: str, event: Event) -> bool:
+        """Record a verified event; False where its delivery was seen before."""
+        new = await self._doors.inbox.put(forge, event, self._doors.clock.now())
+        if new:
+            self._woken.set()
+        return new
+
+    async def run(self) -> None:
+        """See to hints, for ever."""
+        while True:
+            self._woken.clear()
+            try:
+                busy = await self._look()
+            except DoorError as error:
+                busy = False
+                log.warning("the inbox cannot be read", fault=str(error))
+            if not busy:
+                await first_of(self._woken.wait(), self._doors.clock.sleep(LOOK_AGAIN_S))
+
+    async def _look(self) -> bool:
+        """See to what is due; say whether there may be more."""
+        due = await self._doors.inbox.due(self._doors.clock.now(), READ)
+        projects = await self._doors.projects.projects() if due else ()
+        await asyncio.gather(*(self._see_to(taken, projects) for taken in together(due)))
+        return len(due) == READ
+
+    async def _see_to(self, taken: Taken, projects: Sequence[Project]) -> None:
+        replies: list[Parcel] = []
+        async with self._places:
+            try:
+                replies = await self._do(taken, projects)
+            except DoorError as error:
+                return await self._failed(taken, error)
+            except InputError as error:
+                log.info("an event asks for what cannot be", forge=taken.forge, why=str(error))
+            except Exception as error:
+                log.exception("a fault of nixmill while it looked into an event", forge=taken.forge)
+                trouble = DoorError(f"A fault of nixmill: {error!r}", door="forge", action="look", retryable=True)
+                return await self._failed(taken, trouble)
+            await self._doors.inbox.handled(taken.ids, replies=replies)
+        return None
+
+    async def _failed(self, taken: Taken, error: DoorError) -> None:
+        now, tries = self._doors.clock.now(), taken.tries + 1
+        if not error.retryable or tries >= TRIES:
+            log.warning("an event is given up", forge=taken.forge, hint=taken.hint.kind.value, fault=str(error))
+            return await self._doors.inbox.handled(taken.ids, fault=str(error))
+        pause = max(error.after_s if isinstance(error, RetryLaterError) else 0.0, back_off_s(tries))
+        return await self._doors.inbox.handled(taken.ids, fault=str(error), again_at=now + pause)
+
+    async def _do(self, taken: Taken, projects: Sequence[Project]) -> list[Parcel]:
+        """Do what a hint hints at; return what is to be answered."""
+        hint = taken.hint
+        if hint.kind is HintKind.REPOSITORY:
+            self.repositories_changed.set()
+            return []
+        project = project_of(projects, taken.forge, hint)
+        if project is None or not project.enabled:
+            return []
+        match hint.kind:
+            case HintKind.PUSH | HintKind.MERGE_QUEUE:
+                self._watch.hurry(project.id)
+            case HintKind.PULL_REQUEST:
+                await self._pulls.look(project, hint.pull_request)
+            case HintKind.COMMENT:
+                return await self._commands.comment(project, hint)
+            case HintKind.RERUN | HintKind.APPROVE:
+                return await self._commands.button(project, hint)
+            case HintKind.NOTHING:
+                pass
+        return []
+
+
+def together(due: Iterable[tuple[int, str, Hint, int]]) -> list[Taken]:
+    """Join hints that say "look there" about the same thing; what people did is seen to one by one, in order."""
+    found: dict[object, Taken] = {}
+    for number, forge, hint, tries in due:
+        key: object = number
+        if hint.kind in {HintKind.PUSH, HintKind.PULL_REQUEST, HintKind.MERGE_QUEUE, HintKind.REPOSITORY}:
+            key = forge, hint.kind, hint.repository_id or hint.repository, hint.pull_request
+        before = found.get(key)
+        found[key] = Taken((*(before.ids if before else ()), number), forge, hint, tries)
+    return list(found.values())
+
+
+def project_of(projects: Iterable[Project], forge: str, hint: Hint) -> Project | None:
+    """Return the project of a repository: by the id that never changes, else by its path."""
+    mine = [project for project in projects if project.forge == forge]
+    ids: Mapping[str, Project] = {project.repository_id: project for project in mine if project.repository_id}
+    if hint.repository_id in ids:
+        return ids[hint.repository_id]
+    path = hint.repository.lower()
+    return next((one for one in mine if not one.repository_id and one.repository.lower() == path and path), None)

@@ -1,0 +1,173 @@
+"""Says on forges how runs stand: reads what is known of a run and records which statuses should follow from it.
+
+What a status says is decided by `nixmill.core.forge_report`; here its facts are gathered. The end of a run is reported
+within its last durable step, so that the required check reaches a final state whatever happens; on the way there a
+report may be late, several changes are one, and one that is lost does no harm.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import structlog
+
+from nixmill.config.forges import ForgeSettings
+from nixmill.core.access import EVERYTHING
+from nixmill.core.change import Change, ChangeState
+from nixmill.core.forge_report import desired
+from nixmill.core.posting import Posting
+from nixmill.core.project import Project, short
+from nixmill.core.report_facts import ReportCost, ReportLinks, ReportPlace, RunForReport
+from nixmill.core.run_event import Planned, Verdict, Work
+from nixmill.core.status import Status
+from nixmill.core.trust import is_untrusted
+from nixmill.core.view.pages import EvaluationPage
+from nixmill.core.view.parts import AttributeLine, Filter
+from nixmill.doors import DoorError
+from nixmill.engine.courier import first_of
+from nixmill.engine.known_projects import project_by_id
+from nixmill.engine.server_doors import ServerDoors
+from nixmill.engine.tails import filled
+
+LINES_MAX: Final = 2000
+GATHER_S: Final = 2.0
+"""Changes of a run that come within this time are one report."""
+
+log = structlog.get_logger("nixmill.report")
+
+
+class Reporter:
+    """All runs of projects that belong to a forge."""
+
+    def __init__(self, doors: ServerDoors) -> None:
+        """Begin with nothing to report."""
+        self._doors = doors
+        self._plans: dict[int, Planned] = {}
+        self._forges: dict[str, ForgeSettings] = {forge.name: forge for forge in doors.settings.forges if forge.reports}
+        self._hurried: set[int] = set()
+        self._woken = asyncio.Event()
+        self.told: Callable[[], None] = lambda: None
+        """Called when statuses may have to be posted."""
+
+    def hurry(self, number: int, plan: Planned | None = None) -> None:
+        """Report a run soon: something of it changed, perhaps its plan."""
+        if plan is not None:
+            self._plans[number] = plan
+        if self._forges:
+            self._hurried.add(number)
+            self._woken.set()
+
+    async def run(self) -> None:
+        """Report, for ever."""
+        while True:
+            await self._woken.wait()
+            self._woken.clear()
+            hurried, self._hurried = self._hurried, set()
+            for number in sorted(hurried):
+                try:
+                    await self.report(number)
+                except DoorError as error:
+                    log.warning("a report has to wait", run=number, fault=str(error))
+            await first_of(self._doors.clock.sleep(GATHER_S))
+
+    async def report(self, number: int) -> None:
+        """Record how the statuses of a run should stand now."""
+        change = await self._doors.changes.change(number)
+        project = await project_by_id(self._doors.projects, change.project) if change is not None else None
+        if change is None or project is None or project.forge not in self._forges or not change.commit:
+            return
+        existing = await self._doors.statuses.of_commit(project.id, change.commit)
+        facts = await self._facts(change, project)
+        if facts is None or _is_old(change, existing):
+            return
+        await self._doors.statuses.want(desired(facts, await self._place(change, project), existing))
+        self.told()
+
+    async def _place(self, change: Change, project: Project) -> ReportPlace:
+        patch_set = ""
+        if change.pull_request is not None:
+            known = await self._doors.pulls.pull_request(project.id, change.pull_request)
+            patch_set = known.pull.fetch_ref if known and known.pull.head_commit == change.commit else ""
+        return ReportPlace(
+            forge=project.forge,
+            project=project.id,
+            repository=project.repository,
+            commit=change.commit,
+            context=self._forges[project.forge].status_name,
+            pull_request=change.pull_request,
+            patch_set=patch_set,
+        )
+
+    async def _facts(self, change: Change, project: Project) -> RunForReport | None:
+        pages = self._doors.run_pages
+        page = await pages.evaluation(EVERYTHING, change.number, Filter.DIFFERENT, "", 1, LINES_MAX)
+        if page is None:
+            return None
+        failing = await pages.evaluation(EVERYTHING, change.number, Filter.FAILED, "", 1, LINES_MAX)
+        final = page.run.state is ChangeState.DONE
+        plan = self._plans.pop(change.number, None) if final else self._plans.get(change.number)
+        return RunForReport(
+            run=page.run,
+            links=self._links(page, project, change),
+            base=page.base,
+            base_name=short(change.base_ref or (page.base.ref if page.base else "")),
+            causes=await filled(self._doors.logs, page.causes) if final else page.causes,
+            causes_total=page.causes_total,
+            lines=_joined(page.rows, failing.rows if failing else ()),
+            unchanged=_unchanged(page),
+            to_build=plan.to_build if plan else None,
+            left_s=plan.about_s if plan else None,
+            sizes=page.sizes,
+            cost=await self._cost(change.number) if final else None,
+            notices=page.notices,
+            tier_note=_tier_note(change),
+            skipped=page.run.sentence if page.run.status is Status.CANCELLED and _was_skipped(page) else "",
+        )
+
+    def _links(self, page: EvaluationPage, project: Project, change: Change) -> ReportLinks:
+        url, number = self._doors.settings.url, change.number
+        base = f"{url}/r/{page.base.number}" if page.base else ""
+        return ReportLinks(
+            run=f"{url}/r/{number}",
+            log=f"{url}/log/",
+            base=base,
+            compare=f"{url}/compare/{page.base.number}/{number}" if page.base else "",
+            approve=f"{url}/p/{project.name}/pull/{change.pull_request}" if change.pull_request else "",
+        )
+
+    async def _cost(self, number: int) -> ReportCost | None:
+        page = await self._doors.run_pages.timeline(EVERYTHING, number)
+        if page is None:
+            return None
+        built = [one for one in page.attempts if one.work is Work.BUILD]
+        return ReportCost(
+            built=len(built),
+            fetched=sum(one.work is Work.FETCH for one in page.attempts),
+            wall_s=sum(one.seconds for one in page.attempts),
+        )
+
+
+def _is_old(change: Change, existing: Sequence[Posting]) -> bool:
+    """Say whether a newer run already speaks for this commit."""
+    return any(posting.required and posting.run > change.number for posting in existing)
+
+
+def _joined(*tables: tuple[AttributeLine, ...]) -> tuple[AttributeLine, ...]:
+    found = {line.path: line for table in tables for line in table}
+    return tuple(found.values())
+
+
+def _unchanged(page: EvaluationPage) -> int:
+    """Return how many attributes are the same as on the base and good."""
+    counts = page.counts
+    return max(0, counts.get(Filter.ALL, 0) - counts.get(Filter.DIFFERENT, 0)) if page.base else 0
+
+
+def _tier_note(change: Change) -> str:
+    if not is_untrusted(change.tier):
+        return ""
+    return "Evaluated in a sandbox, as everything of a pull request; nothing of it is published or pinned."
+
+
+def _was_skipped(page: EvaluationPage) -> bool:
+    return page.run.verdict is Verdict.CANCELLED and page.run.sentence.startswith("Skipped")

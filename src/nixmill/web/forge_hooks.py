@@ -1,0 +1,38 @@
+"""Webhooks of forges. Verified on the raw body, recorded, acknowledged; looked into afterwards.
+
+Who calls waits for no forge and no git. A delivery that could not be recorded is answered with 503, so that the forge
+sends it again.
+"""
+
+import asyncio
+from typing import Final
+
+from fastapi import APIRouter, Request, Response
+
+from nixmill.core.forge import ForgeryError, MalformedEventError
+from nixmill.web.refusal import RefusalError, not_there
+from nixmill.web.showing import as_json
+from nixmill.web.site import Site
+
+router: Final = APIRouter()
+LARGE: Final = 256 * 1024
+"""Bytes from which on a delivery is read beside the event loop."""
+
+
+@router.post("/hook/forge/{name}")
+async def forge_webhook(request: Request, name: str) -> Response:
+    """Take a webhook of a forge."""
+    site: Site = request.app.state.site
+    forge = site.forges.get(name)
+    if forge is None:
+        raise not_there("forge of that name")
+    body = await request.body()
+    headers = {key.lower(): value for key, value in request.headers.items()}
+    try:
+        event = await asyncio.to_thread(forge.event, headers, body) if len(body) > LARGE else forge.event(headers, body)
+    except ForgeryError as error:
+        raise RefusalError(401, str(error), "Give the hook the secret that the server's settings name.") from error
+    except MalformedEventError as error:
+        raise RefusalError(400, str(error), "Is this hook of the right kind of forge?") from error
+    new = await site.office.took(name, event)
+    return as_json({"accepted": new, "delivery": event.delivery[:200]}, 202 if new else 200)
