@@ -286,6 +286,25 @@ class TestGerrit(ForgeSuite):
         assert repository == await world.forge.repository(world.path)
         assert repository.clone_url.endswith("/a/tools/mill")
 
+    @pytest.mark.parametrize(
+        "shown",
+        [
+            (401, {}, b"Unauthorized"),
+            (403, {}, b"Forbidden"),
+            (302, {"location": "https://login.example.org/"}, b""),
+            (200, {}, b"<html>Sign in</html>"),
+        ],
+        ids=["unauthorised", "forbidden", "login elsewhere", "login page"],
+    )
+    async def test_where_one_has_to_sign_in_everything_is_private(
+        self, world: GerritWorld, shown: tuple[int, dict[str, str], bytes]
+    ) -> None:
+        world.state.public = True
+        world.state.anonymous = shown
+        (repository,) = await world.forge.repositories()
+        assert repository.private
+        assert repository == await world.forge.repository(world.path)
+
     async def test_every_request_with_our_name_goes_below_a(self, world: GerritWorld) -> None:
         number = world.open(Spec(author=world.user("ann")))
         await world.forge.post(posting(world, number, CheckState.GOOD))

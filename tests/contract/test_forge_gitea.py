@@ -236,6 +236,13 @@ async def test_a_stranger_cannot_answer_for_us(world: GiteaWorld) -> None:
     assert len(world.said(other)) == 1
 
 
+async def test_a_comment_that_was_deleted_needs_no_reaction(world: GiteaWorld) -> None:
+    number = world.open(Spec(author=world.user("ann")))
+    reply = Reply(forge="forge", repository=world.path, pull_request=number, comment="987654", text="Begun.")
+    await world.forge.reply(reply, "key")
+    assert len(world.said(number)) == 1
+
+
 # Hooks.
 
 

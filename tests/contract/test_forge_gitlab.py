@@ -233,9 +233,19 @@ async def test_another_post_in_the_way_is_tried_again(world: GitLabWorld, answer
 
 async def test_what_gitlab_refuses_is_never_tried_again(world: GitLabWorld) -> None:
     number = world.open(Spec(author=world.user("ann")))
-    with pytest.raises(DoorError, match="target_url is too long") as caught:
-        await world.forge.post(posting(world, number, url="https://ci.example.org/" + "x" * 300))
+    rule = next(one for one in world.server.routes if one[0] == "POST" and "statuses" in one[1].pattern)
+    refusal = Said(422, {"message": "The number of jobs has exceeded the limit"})
+    world.server.routes.insert(0, (rule[0], rule[1], lambda _: refusal))
+    with pytest.raises(DoorError, match="exceeded the limit") as caught:
+        await world.forge.post(posting(world, number))
     assert not caught.value.retryable
+
+
+async def test_an_address_that_is_too_long_is_left_out(world: GitLabWorld) -> None:
+    number = world.open(Spec(author=world.user("ann")))
+    for _ in range(2):
+        await world.forge.post(posting(world, number, CheckState.FAILED, url="https://ci.example.org/" + "x" * 300))
+    assert [shown.url for shown in world.shown(world.head(number))] == [None]
 
 
 # Answers.
@@ -259,6 +269,13 @@ async def test_a_reaction_given_between_two_requests_is_a_reaction(world: GitLab
     for _ in range(2):
         await world.forge.reply(reply, "key")
     assert world.reactions(number, comment) == 1
+
+
+async def test_a_comment_that_was_deleted_needs_no_reaction(world: GitLabWorld) -> None:
+    number = world.open(Spec(author=world.user("ann")))
+    reply = Reply(forge="forge", repository=world.path, pull_request=number, comment="987654", text="Begun.")
+    await world.forge.reply(reply, "key")
+    assert len(world.said(number)) == 1
 
 
 # Deliveries.

@@ -187,7 +187,7 @@ async def test_a_commit_is_a_whole_id(upstream: Repository, remote: GitRemote, c
         remote.fetch_head(at(upstream), PULL, commit),
         remote.merge(at(upstream), commit, MAIN),
         remote.merge(at(upstream), whole, MAIN, commit),
-        remote.message(at(upstream), commit),
+        remote.said(at(upstream), commit),
         remote.contains(at(upstream), commit, whole),
         remote.compare(at(upstream), whole, commit),
     ):

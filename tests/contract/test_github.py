@@ -127,6 +127,17 @@ class TestInstallations:
             await world.forge.post(posting(world, number))
         assert not caught.value.retryable
 
+    async def test_where_it_was_taken_off_a_moment_ago_the_new_one_is_looked_for(self, world: GitHubWorld) -> None:
+        await world.forge.repository(world.path)
+        world.hub.ahead = 3200.0
+        await world.forge.repository(world.path)
+        world.hub.ahead = 3400.0  # the installation is still believed in, a new token is due
+        world.hub.uninstalled = True
+        assert await world.forge.repository(world.path) is None
+        world.hub.uninstalled = False
+        assert await world.forge.repository(world.path) is not None
+        assert len(asked(world, "/installation")) == 3
+
     async def test_a_renamed_repository_is_found_by_its_old_name(self, world: GitHubWorld) -> None:
         number = opened(world)
         wanted = posting(world, number)
@@ -344,7 +355,7 @@ class TestWeb:
 
     async def test_a_post_is_not_redirected(self) -> None:
         with pytest.raises(DoorError, match="only reading"):
-            await self.ask(answer("307 Moved", "Location: /y"), method="POST")
+            await self.ask(answer("307 Moved", "Location: /y"), answer("200 OK", body=b"{}"), method="POST")
 
     async def test_an_answer_that_is_too_long(self) -> None:
         with pytest.raises(DoorError, match="longer than 8 MiB") as caught:

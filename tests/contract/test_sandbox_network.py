@@ -172,6 +172,19 @@ async def test_a_silent_connection_is_ended(tmp_path: Path) -> None:
         writer.close()
 
 
+async def test_a_connection_that_moves_in_one_direction_only_is_not_idle(tmp_path: Path) -> None:
+    async with world(tmp_path, limits=NetLimits(idle_s=1)) as here:
+        reader, writer = await asyncio.open_unix_connection(here.path)
+        writer.write(f"CONNECT 127.0.0.1:{here.port} HTTP/1.1\r\n\r\n".encode())
+        await reader.readuntil(b"\r\n\r\n")
+        began = asyncio.get_running_loop().time()
+        while asyncio.get_running_loop().time() - began < 1.5:
+            writer.write(b"x")
+            assert await reader.readexactly(1) == b"x"
+            await asyncio.sleep(0.05)
+        writer.close()
+
+
 async def test_leaving_ends_connections(tmp_path: Path) -> None:
     async with world(tmp_path) as here:
         reader, writer = await asyncio.open_unix_connection(here.path)

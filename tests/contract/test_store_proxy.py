@@ -5,6 +5,7 @@ import contextlib
 import hashlib
 import struct
 import tempfile
+from asyncio.subprocess import Process
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from nixmill.nix.content_address import METHODS, ContentAddress
 from nixmill.nix.store_path import StorePath
 from nixmill.nix.worker_protocol import CLIENT_MAGIC, RemoteError
 from nixmill.nix.worker_requests import Opcode, encode
-from tests.support.proxied_store import RecordingDaemon, hand_client, proxied
+from tests.support.proxied_store import RecordingDaemon, hand_client, proxied, spawning
 from tests.support.scratch_store import ScratchStore
 
 STORE = "/nix/store"
@@ -353,3 +354,45 @@ async def test_a_daemons_error_is_passed_on_and_the_connection_goes_on(fresh_sto
         await client.ask(Opcode.IS_VALID_PATH, gone)
         assert await client.number() == 0
     assert world.proxy.refused == []
+
+
+async def test_a_path_that_cannot_be_shown_ends_the_connection(fresh_store: ScratchStore) -> None:
+    async def expose(path: StorePath) -> None:
+        raise OSError(5, "Input/output error", path)
+
+    daemons: list[Process] = []
+    address = fresh_store.root / "proxy"
+    view = StoreView([], store_dir=fresh_store.store_dir)
+    async with StoreProxy(address, spawning(fresh_store, daemons), view, expose), hand_client(address) as client:
+        sentence = await client.refusal(Opcode.ADD_TEXT_TO_STORE, "x", b"text", ())
+        assert "could not be made visible in the sandbox" in sentence
+        assert await client.rest() == b""
+    await asyncio.gather(*(daemon.wait() for daemon in daemons))
+
+
+async def test_a_path_is_shown_once_before_anybody_hears_of_it(fresh_store: ScratchStore) -> None:
+    shown: list[StorePath] = []
+    asked, go = asyncio.Event(), asyncio.Event()
+
+    async def expose(path: StorePath) -> None:
+        shown.append(path)
+        asked.set()
+        await go.wait()
+
+    daemons: list[Process] = []
+    address = fresh_store.root / "proxy"
+    view = StoreView([], store_dir=fresh_store.store_dir)
+    async with (
+        StoreProxy(address, spawning(fresh_store, daemons), view, expose),
+        hand_client(address) as one,
+        hand_client(address) as two,
+    ):
+        answers = [
+            asyncio.ensure_future(client.ask(Opcode.ADD_TEXT_TO_STORE, "x", b"text", ())) for client in (one, two)
+        ]
+        await asked.wait()
+        assert not any(answer.done() for answer in answers)
+        go.set()
+        await asyncio.gather(*answers)
+        assert shown == [await one.text()] == [await two.text()]
+    await asyncio.gather(*(daemon.wait() for daemon in daemons))

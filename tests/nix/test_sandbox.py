@@ -361,6 +361,19 @@ async def test_the_sandbox_has_no_more_rights_than_nobody(store: ScratchStore, t
     assert "Permission denied" in error.message
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
+async def test_each_evaluation_is_another_user_of_this_machine(store: ScratchStore) -> None:
+    used = sandbox(store)
+    users = set()
+    for _ in range(2):
+        async with used.enclosure("nix", allow_builds=False) as enclosure:
+            process = await enclosure.start(["nix", "repl"], shown=(), memory_bytes=2**28)
+            users.add(Path(f"/proc/{process.measured_pid}").stat().st_uid)  # noqa: ASYNC240 - one stat
+            await process.kill()
+    assert len(users) == 2
+    assert not users & {0, 65534}
+
+
 async def test_two_workers_see_what_the_other_has_made(store: ScratchStore, tmp_path: Path) -> None:
     sets = "\n".join(
         f'j{n} = derivation {{ name = "j{n}"; system = "x86_64-linux"; builder = shared; args = [ ./f ]; }};'

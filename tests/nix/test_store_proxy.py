@@ -1,6 +1,7 @@
 """The store proxy between real Nix programs and a real daemon."""
 
 import asyncio
+import contextlib
 import json
 from pathlib import Path
 
@@ -124,7 +125,7 @@ async def test_knowing_a_hash_gives_no_right_to_read(fresh_store: ScratchStore, 
     fetch = f"builtins.fetchTarball {{ {tarball} }}"
     async with proxied(fresh_store) as world:
         for text in (expression, f'builtins.readFile ({fetch} + "/flake.nix")'):
-            done = await world.run("nix", "eval", "--option", "connect-timeout", "1", "--impure", "--expr", text)
+            done = await world.run("nix", "eval", "--option", "download-attempts", "1", "--impure", "--expr", text)
             assert done.code != 0
             assert "swordfish" not in done.output
         assert foreign not in world.shown
@@ -217,3 +218,45 @@ async def test_imports_from_derivations_are_built_where_they_are_allowed(fresh_s
         refused = await world.run("nix-store", "--realise", foreign)
     assert refused.code != 0
     assert {path.split("-")[-1] for path in world.shown} == {"inner.drv", "inner", "outer.drv", "outer"}
+
+
+async def test_a_build_ends_when_its_evaluation_does(fresh_store: ScratchStore, tmp_path: Path) -> None:
+    marker = tmp_path / "begun"
+    script = f"echo > {marker}; while :; do /bin/sleep 100; done"
+    endless = f'derivation {{ name = "endless"; {SYSTEM} args = [ "-c" "{script}" ]; }}'
+    async with proxied(fresh_store, allow_builds=True) as world:
+        program = asyncio.ensure_future(world.run(*EVALUATE, f"import ({endless})"))
+        async with asyncio.timeout(20):
+            while not await asyncio.to_thread(marker.exists):  # noqa: ASYNC110 - a builder tells nobody
+                await asyncio.sleep(0.01)
+        program.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await program
+        for process in world.programs:
+            process.kill()
+            await process.wait()
+        async with asyncio.timeout(20):
+            await asyncio.gather(*(daemon.wait() for daemon in world.daemons))
+
+
+async def test_flakes_are_evaluated(fresh_store: ScratchStore, tmp_path: Path) -> None:
+    library, flake = tmp_path / "library", tmp_path / "flake"
+    library.mkdir()
+    flake.mkdir()
+    (library / "flake.nix").write_text('{ outputs = _: { word = "from the library"; }; }')
+    thing = 'derivation { name = "thing"; system = "x86_64-linux"; builder = "/bin/sh"; word = library.word; }'
+    (flake / "flake.nix").write_text(
+        f'{{ inputs.library.url = "path:{library}"; outputs = {{ self, library }}: {{ '
+        f"packages.x86_64-linux.thing = {thing}; checks.x86_64-linux.thing = self.packages.x86_64-linux.thing; }}; }}"
+    )
+    run(fresh_store, "nix", "flake", "lock", f"path:{flake}")
+    async with proxied(fresh_store) as world:
+        found = await world.run("nix", "eval", "--raw", f"path:{flake}#packages.x86_64-linux.thing.drvPath")
+        assert found.output.endswith("-thing.drv"), found.said
+        checked = await world.run("nix", "flake", "check", "--no-build", f"path:{flake}")
+        assert checked.code == 0, checked.said
+        refused = await world.run("nix", "flake", "check", f"path:{flake}")
+        assert refused.code != 0
+        assert "import-from-derivation" in "".join(world.proxy.refused)
+    directly = run(fresh_store, "nix", "eval", "--raw", f"path:{flake}#packages.x86_64-linux.thing.drvPath")
+    assert directly == found.output

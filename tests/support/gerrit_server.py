@@ -70,6 +70,8 @@ class GerritState:
     groups: dict[int, set[str]] = field(default_factory=dict)
     changes: dict[int, GerritChange] = field(default_factory=dict)
     trouble: tuple[int, dict[str, str], bytes] | None = None
+    anonymous: tuple[int, dict[str, str], bytes] | None = None
+    """What people who did not sign in are answered; None: like everybody."""
     may_review: bool = True
     asked: list[str] = field(default_factory=list)
     """Method and address of every request."""
@@ -157,6 +159,9 @@ class _Handler(BaseHTTPRequestHandler):
         parts = urlsplit(self.path)
         path = parts.path
         signed = path.startswith("/a/")
+        if not signed and self.state.anonymous is not None:
+            self._send(*self.state.anonymous)
+            return
         if signed and not self._is_known():
             self._send(401, {}, b"Unauthorized")
             return

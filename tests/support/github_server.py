@@ -122,6 +122,7 @@ class GitHub:
         self.tokens: dict[str, Token] = {}
         self.granted = dict(PERMISSIONS)
         self.suspended = False
+        self.uninstalled = False
         self.hook = {"url": "https://elsewhere.example/", "content_type": "form", "insecure_ssl": "0"}
         self.events = ["issue_comment", "merge_group", "pull_request", "push", "repository"]
         self.always: Callable[[Asked], Reply | None] = lambda _: None
@@ -184,6 +185,8 @@ def _checked(hub: GitHub, asked: Asked, template: str, parts: dict[str, str]) ->
     denied, token = _denied(hub, asked, needs)
     if denied is not None:
         return denied
+    if hub.uninstalled and ("installation" in template):
+        return Reply(404, {"message": "Not Found"})
     if "repo" not in parts:
         return act(hub, asked._replace(caller=token), None, parts)
     return _in_repository(hub, asked._replace(caller=token), template, parts, act)

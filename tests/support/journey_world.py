@@ -58,7 +58,7 @@ MEMORY = next((place for place in ("/dev/shm",) if Path(place).is_dir()), None) 
 
 
 class MemoryRemote:
-    """The doors `Remote` and `Merging` over a source in memory; `troubles` are raised one by one by what is asked next."""
+    """The doors `Remote` and `Merging` over a source in memory; what is asked next raises the first of `troubles`."""
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -67,6 +67,7 @@ class MemoryRemote:
         self.conflicts: set[str] = set()
         """Heads that cannot be merged."""
         self.messages: dict[str, str] = {}
+        self.kept_heads: tuple[str, ...] = ()
         self.looks = 0
 
     async def look(self, project: Project) -> tuple[Sequence[Ref], str]:
@@ -104,8 +105,12 @@ class MemoryRemote:
         self._trouble()
         return Comparison(files=(), commits=1)
 
-    async def message(self, project: Project, commit: str) -> str:
-        return self.messages.get(commit, "a subject")
+    async def said(self, project: Project, commit: str) -> tuple[str, str]:
+        self._trouble()
+        return self.messages.get(commit, "a subject"), "somebody"
+
+    async def keep_heads(self, project: int, refs: Collection[str]) -> None:
+        self.kept_heads = tuple(refs)
 
     async def contains(self, project: Project, ancestor: str, descendant: str) -> bool:
         return True

@@ -38,6 +38,9 @@ class Proxied:
     store: ScratchStore
     address: Path
     shown: list[StorePath] = field(default_factory=list)
+    daemons: list[Process] = field(default_factory=list)
+    """Every daemon that was spawned, one for each connection."""
+    programs: list[Process] = field(default_factory=list)
 
     async def run(self, *arguments: str, stdin: str = "") -> Outcome:
         """Run a Nix program that knows no other store than the proxy's."""
@@ -49,6 +52,7 @@ class Proxied:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
         )
+        self.programs.append(process)
         output, said = await process.communicate(stdin.encode())
         assert process.returncode is not None
         return Outcome(process.returncode, output.decode(), said.decode())
@@ -93,7 +97,7 @@ async def proxied(
     address = store.root / "proxy"
     daemons: list[Process] = []
     async with StoreProxy(address, spawning(store, daemons), view, expose) as proxy:
-        yield Proxied(proxy, store, address, shown)
+        yield Proxied(proxy, store, address, shown, daemons)
     async with asyncio.timeout(20):
         await asyncio.gather(*(daemon.wait() for daemon in daemons))  # each went with its client
 

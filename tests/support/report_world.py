@@ -77,6 +77,7 @@ def page(line_: RunLine | None = None, **changes: Any) -> RunForReport:  # noqa:
         base=done(Verdict.GOOD, "Passed.", 9),
         base_name="main",
         unchanged=202,
+        changed=12,
         to_build=9,
         left_s=360.0,
     )  # fmt: skip

@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 
 from nixmill.cli.client import Access, check_address, find_access
+from nixmill.cli.named import same_repository
 from nixmill.cli.remembered import Remembered, recall, remember
-from nixmill.cli.remote import same_repository
 from nixmill.cli.watch import project_path
 from nixmill.core.errors import InputError
 from nixmill.engine.passwords import hash_password, needs_rehash, verify

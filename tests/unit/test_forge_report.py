@@ -102,9 +102,20 @@ def test_there_are_never_more_than_a_few() -> None:
     lines = [line(f"a{number:02}") for number in range(50)]
     told = extras(failed(*lines))
     assert len(told) == EXTRA_MAX
-    later = extras(failed(*reversed(lines[20:]), number=13), told)
+    cut = page(done(Verdict.CANCELLED, "Cancelled.", 13), lines=tuple(lines[5:]))
+    later = extras(cut, told)
     assert {one.context for one in later} <= {one.context for one in told}
-    assert len({one.context for one in [*told, *later]}) == EXTRA_MAX
+
+
+def test_room_that_is_free_again_is_used() -> None:
+    lines = [line(f"a{number:02}") for number in range(30)]
+    first = extras(failed(*lines[:10]))
+    second = extras(failed(*lines[8:], number=13), first)
+    assert [one.state for one in second].count(CheckState.FAILED) == EXTRA_MAX
+    assert [one.state for one in second].count(CheckState.GOOD) == 8
+    third = extras(failed(*lines, number=14), second)
+    assert len(third) == EXTRA_MAX
+    assert {one.context for one in third} == {one.context for one in second if one.state is CheckState.FAILED}
 
 
 def test_a_failure_is_said_at_once() -> None:
@@ -145,8 +156,12 @@ def test_what_is_gone_is_not_said_to_pass() -> None:
             lines=(msgspec.structs.replace(line("x", error="error: x", drv_path=None), name="checks.x86_64-linux"),),
         ),
         page(done(Verdict.GOOD, "Passed.", 13), lines=(line("a", Status.TROUBLE, Change.CHANGED),)),
+        page(done(Verdict.BUILD_FAILED, "Failed.", 13, counts={"all": 9000, "failed": 3000}), lines=(line("b"),)),
+        page(
+            done(Verdict.BUILD_FAILED, "Failed.", 13, counts={"all": 9, "failed": 1, "trouble": 1}), lines=(line("b"),)
+        ),
     ],
-    ids=["running", "cancelled", "trouble", "did not evaluate", "hidden by an error", "not tried"],
+    ids=["running", "cancelled", "trouble", "did not evaluate", "hidden", "not tried", "too many", "trouble elsewhere"],
 )
 def test_what_nobody_knows_to_pass_stays(later: RunForReport) -> None:
     earlier = extras(failed(line("a")))

@@ -3,6 +3,7 @@
 import hashlib
 import hmac
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -10,10 +11,13 @@ import pytest
 from nixmill.cli.gerrit import HOOKS, HookSettings, event, hook, read_settings
 from nixmill.core.errors import InputError
 from nixmill.core.forge import ForgeryError, Hint, HintKind, MalformedEventError
+from nixmill.core.forge_summary import summary
 from nixmill.edge.forge.gerrit_events import comment_name, hints, verified, written
 from nixmill.edge.forge.gerrit_rest import instant
 from nixmill.edge.forge.gerrit_stream import command, stream_address
 from nixmill.edge.forge.gerrit_text import plain
+from tests.support.report_world import failed_page
+from tests.support.screens import check_screen
 
 EVENTS = Path(__file__).parent.parent / "data/forges/gerrit"
 CHANGE = (
@@ -201,16 +205,30 @@ def test_instants(text: str, expected: float) -> None:
     ("markdown", "expected"),
     [
         ("**Failed\\!** [Run 12](<https://ci.example.org/r/12>)", "Failed! Run 12 (https://ci.example.org/r/12)"),
-        ("### Sizes\n\n| a | b |\n| --- | ---: |\n| `x\\|y` | &lt;3 |", "Sizes\n\n* a | b\n* `x|y` | <3"),
+        ("### Sizes\n\n| a | b |\n| --- | ---: |\n| `x\\|y` | &lt;3 |", "Sizes:\n\n* a | b\n* `x|y` | <3"),
         ("```\n# not a heading\n**x**\n```", "    # not a heading\n    **x**"),
         ("````\n```\n````", "    ```"),
         ("`a\\b` \\`c\\`", "`a\\b` `c`"),
         ("<details><summary>x</summary>\n\n\n\ny</details>", "x\n\ny"),
+        ("x ([log](<https://a/1>)), ([b](c) d)", "x (log: https://a/1), (b (c) d)"),
         ("", ""),
     ],
 )
 def test_markdown_as_plain_text(markdown: str, expected: str) -> None:
     assert plain(markdown) == expected
+
+
+def test_a_summary_on_gerrit(request: pytest.FixtureRequest) -> None:
+    check_screen(request, "report-on-gerrit", plain(summary(failed_page())).split("\n"))
+
+
+@pytest.mark.parametrize(
+    "markdown", ["[" * 60_000, "([a](" * 12_000, "`a``b" * 12_000, "|-" * 30_000 + "|"], ids=range(4)
+)
+def test_markup_that_never_ends_takes_no_time(markdown: str) -> None:
+    start = time.perf_counter()
+    plain(markdown)
+    assert time.perf_counter() - start < 1.0
 
 
 def test_a_long_text_is_cut_at_a_line() -> None:

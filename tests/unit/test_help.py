@@ -9,7 +9,7 @@ from nixmill.app import App
 from nixmill.cli.main import CommandLine, run_command_line
 
 HERE = ("run", "why", "diff", "log", "shell", "repro", "runs", "forget", "doctor", "init", "completion")
-THERE = ("status", "watch", "queue", "retry", "cancel", "sign-in", "sign-out")
+THERE = ("status", "watch", "queue", "pulls", "approve", "retry", "cancel", "sign-in", "sign-out")
 SERVER = ("serve", "user", "projects", "import")
 COMMANDS = (*HERE, *THERE, *SERVER)
 SCREEN_LINES = 50

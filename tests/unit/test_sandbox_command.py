@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from nixmill.core.errors import InputError
-from nixmill.edge.sandbox import private_etc, system_parts
+from nixmill.edge.sandbox import private_etc, strange_user, system_parts
 from nixmill.edge.sandbox.bwrap_command import Interior, command
 from tests.support.programs import script
 
@@ -101,3 +101,11 @@ async def test_the_closure_of_programs_of_a_store_is_asked_for(tmp_path: Path, m
 async def test_without_nix_there_is_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no program 'nix'"):
         await system_parts.find(["nix"], {"PATH": str(tmp_path)})
+
+
+@pytest.mark.parametrize(
+    ("maps", "there"),
+    [("0 0 4294967295\n", True), ("0 100000 65536\n", False), ("0 1000 1\n1879048192 5 10\n", True), ("", False)],
+)
+def test_a_user_of_its_own_is_taken_where_there_can_be_one(maps: str, there: bool) -> None:  # noqa: FBT001 - the case
+    assert strange_user.is_mapped(strange_user.FIRST, maps) is there

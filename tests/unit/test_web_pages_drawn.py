@@ -30,6 +30,7 @@ def draw(
         request=SimpleNamespace(url=SimpleNamespace(path="/x", query="")),
         viewer=viewer,
         csrf="token",
+        to_approve=0,
         path="/x",
         may=lambda action, project=None, visibility=None: allowed(viewer, action, project, visibility),
     )
@@ -46,7 +47,7 @@ async def evaluation(number: int = 412) -> EvaluationPage:
 
 
 def drawn(page: EvaluationPage, viewer: Viewer = ADMIN, retry: RetryCost | None = None) -> str:
-    return draw("evaluation.html", page, viewer=viewer, status=page.run.status, retry=retry, query={})
+    return draw("evaluation.html", page, viewer=viewer, status=page.run.status, retry=retry, query={}, pull="")
 
 
 def bare(run_: RunLine) -> RunLine:

@@ -77,7 +77,7 @@ class CommandLine:
             self.completion,
         ):
             self.app.command(command)
-        ClientCommands().add_to(self.app)
+        ClientCommands(wiring).add_to(self.app)
         ServerCommands(wiring).add_to(self.app)
 
     def run(
@@ -143,7 +143,9 @@ class CommandLine:
             from nixmill.cli import remote  # noqa: PLC0415 - only this way of it pays for a client
 
             said = what or ""
-            return with_client(on, lambda client: remote.log(client, said, attribute, raw=raw, follow=follow))
+            return with_client(
+                on, lambda client: remote.log(client, self._wiring, said, attribute, raw=raw, follow=follow)
+            )
         return asyncio.run(log_command.log(self._wiring, what, raw=raw))
 
     def shell(

@@ -1,7 +1,6 @@
 """Commands about a server's runs: status, queue, retry, cancel, logs, and a run of the checkout one stands in."""
 
 import os
-import re
 import sys
 import time
 from collections.abc import AsyncIterator, Iterable, Sequence
@@ -9,25 +8,23 @@ from typing import Final
 
 import msgspec
 
+from nixmill.cli import pulls
 from nixmill.cli.client import Client
+from nixmill.cli.named import is_pull, project_of, pull_named, run_named
 from nixmill.cli.render.choose import paint_for, terminal_size
 from nixmill.cli.render.paint import Paint
 from nixmill.cli.render.server_view import home_lines, project_lines, queue_lines, run_lines
 from nixmill.cli.watch import project_path, watch_run
 from nixmill.cli.wiring import Wiring
 from nixmill.core.errors import InputError
-from nixmill.core.standing import Standing
 from nixmill.core.terminal_text import sanitise_lines
 from nixmill.core.view.pages import EvaluationPage, HomePage, LogPage, ProjectPage, QueuePage
 from nixmill.core.view.parts import AttributeLine
 from nixmill.engine.office import Again
 from nixmill.nix.attr_path import AttrPathError, parse, show
 
-PROJECTS_LOOKED_AT: Final = 200
 FIND_MAX: Final = 200
 """What a server takes."""
-_SCP: Final = re.compile(r"(?:[^@/]+@)?([^:/]+):(?!//)(.*)")
-_URL: Final = re.compile(r"[a-z+]+://(?:[^@/]*@)?([^/]*)(/.*)?")
 
 
 class Started(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,8 +45,26 @@ class LogText(msgspec.Struct, frozen=True, kw_only=True):
     text: str = ""
 
 
-async def status(client: Client, what: str | None, *, json: bool) -> int:
-    """Print the home page, a project or a run."""
+class Wanted(msgspec.Struct, frozen=True, kw_only=True):
+    """What of a run is tried again."""
+
+    attribute: str | None = None
+    build: str | None = None
+    """An attribute that is built even where it is known to be good."""
+    anyway: bool = False
+    evaluate: bool = False
+
+    def check(self) -> None:
+        """Raise `InputError` for more than one wish."""
+        if self.anyway + self.evaluate + (self.attribute is not None) + (self.build is not None) > 1:
+            raise InputError(
+                "An attribute, --build, --anyway and --evaluate exclude each other.",
+                "One attribute is tried again as it is, or built anyway; --anyway and --evaluate are for whole runs.",
+            )
+
+
+async def status(client: Client, wiring: Wiring, what: str | None, *, json: bool) -> int:
+    """Print the home page, a project, a run or a pull request."""
     now, paint, columns = time.time(), _paint(), _columns()
     if what is None:
         home = await client.page("/", HomePage)
@@ -57,6 +72,8 @@ async def status(client: Client, what: str | None, *, json: bool) -> int:
     if what.isdecimal():
         page = await client.page(f"/r/{what}", EvaluationPage)
         return _result(page, run_lines(page, paint, now, columns, client.address(f"/r/{what}")), json=json)
+    if is_pull(what):
+        return await pulls.pull(client, await pull_named(client, wiring, what), json=json)
     project = await client.page(project_path(what), ProjectPage)
     return _result(project, project_lines(project, paint, now, columns), json=json)
 
@@ -67,33 +84,34 @@ async def queue(client: Client, *, why: bool, json: bool) -> int:
     return _result(page, queue_lines(page, _paint(), time.time(), _columns(), why=why), json=json)
 
 
-async def retry(client: Client, number: int, attribute: str | None, *, anyway: bool, evaluate: bool) -> int:
+async def retry(client: Client, wiring: Wiring, run: str, wanted: Wanted) -> int:
     """Try a run again as a new run; say its number."""
-    if anyway + evaluate + (attribute is not None) > 1:
-        raise InputError(
-            "An attribute, --anyway and --evaluate exclude each other.",
-            "One attribute is tried again as it is; --anyway and --evaluate are for whole runs.",
-        )
-    what = Again.ANYWAY if anyway else Again.EVALUATE if evaluate else Again.FAILED
+    wanted.check()
+    number = await run_named(client, wiring, run)
+    what = Again.ANYWAY if wanted.anyway else Again.EVALUATE if wanted.evaluate else Again.FAILED
     body: dict[str, str] = {"what": what.value}
-    if attribute is not None:
-        line = await find_attribute(client, number, attribute)
-        body = {"what": Again.ATTRIBUTE.value, "attribute": show(line.path)}
+    if word := wanted.attribute or wanted.build:
+        line = await find_attribute(client, number, word)
+        again = Again.BUILD if wanted.build else Again.ATTRIBUTE
+        body = {"what": again.value, "attribute": show(line.path)}
     started = await client.act("POST", f"/r/{number}/retry", body, Started)
     print(started.number)  # noqa: T201 - the result is what is asked for
     _say(f"Run {started.number} tries again what run {number} did: nixmill watch {started.number}")
     return 0
 
 
-async def cancel(client: Client, number: int) -> int:
+async def cancel(client: Client, wiring: Wiring, run: str) -> int:
     """Cancel a run; say whether there was anything to cancel."""
+    number = await run_named(client, wiring, run)
     answer = await client.act("POST", f"/r/{number}/cancel", {}, Cancelled)
     _say(f"Run {number} is being cancelled." if answer.cancelled else f"Run {number} had ended already.")
     return 0
 
 
-async def log(client: Client, what: str, attribute: str | None, *, raw: bool, follow: bool) -> int:
+async def log(client: Client, wiring: Wiring, what: str, attribute: str | None, *, raw: bool, follow: bool) -> int:
     """Print the log of an attempt, or of an attribute in a run; with `follow` until it ends."""
+    if attribute is not None and is_pull(what):
+        what = str(await run_named(client, wiring, what))
     if not what.isdecimal():
         raise InputError(
             f"{what!r} is no number of an attempt." if what else "No log is named.",
@@ -122,7 +140,7 @@ async def run_remote(wiring: Wiring, client: Client, project: str | None, target
         )
     if standing.dirty:
         _say("Changes that are not committed are not part of it.")
-    name = project or await _project_of(client, standing)
+    name = project or await project_of(client, [url for _, url in standing.remotes])
     branch = standing.on[0].partition("/")[2]
     body: dict[str, object] = {"ref": branch, "commit": standing.commit}
     if targets:
@@ -151,35 +169,6 @@ def _searched(word: str) -> str:
         return parse(word)[-1][:FIND_MAX]
     except (AttrPathError, IndexError):
         return word[:FIND_MAX]
-
-
-def same_repository(one: str, other: str) -> bool:
-    """Say whether two URLs name the same repository, whichever way it is fetched."""
-    return _place(one) == _place(other)
-
-
-def _place(url: str) -> tuple[str, str]:
-    found = _URL.fullmatch(url) or _SCP.fullmatch(url)
-    host, path = (found[1], found[2] or "") if found else ("", url)
-    return host.partition(":")[0].lower(), path.strip("/").removesuffix(".git")
-
-
-async def _project_of(client: Client, standing: Standing) -> str:
-    """Return the project whose repository is a remote of the checkout; those that are called alike are asked first."""
-    home = await client.page("/", HomePage)
-    urls = [url for _, url in standing.remotes]
-    names = [line.project.name for line in home.projects]
-    likely = {_place(url)[1].rpartition("/")[2].lower() for url in urls}
-    names.sort(key=lambda name: name.lower() not in likely)
-    for name in names[:PROJECTS_LOOKED_AT]:
-        project = (await client.page(project_path(name), ProjectPage)).project
-        if any(same_repository(project.url, url) for url in urls):
-            return name
-    known = ", ".join(names[:10]) or "none"
-    raise InputError(
-        f"{client.server} has no project of this repository ({', '.join(urls) or 'which has no remote'}).",
-        f"Name one: --project NAME (there are: {known}), or add it: nixmill projects add NAME URL",
-    )
 
 
 async def _followed(client: Client, attempt: int) -> AsyncIterator[bytes]:

@@ -1,12 +1,12 @@
 """Which statuses a run wants on its forge: the required one always, and few others for attributes that fail.
 
 What also fails on the base has no status of its own: it is not this change's doing, and the summary names it. A status
-that was put up for an attribute earlier (by an earlier run of the same commit) stays among the `EXTRA_MAX`, and turns
-good once a run that is done has found it good. Each status says from which run it is, by its generation, so that an
-older run never overwrites a newer one (`nixmill.core.posting`).
+that was put up for an attribute by an earlier run of the same commit turns good once a run that is done has found it
+good; at most `EXTRA_MAX` are bad at any time. Each says from which run it is, by its generation, so that an older run
+never overwrites a newer one (`nixmill.core.posting`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Container, Sequence
 from typing import Final, assert_never
 
 import msgspec
@@ -68,17 +68,25 @@ def desired(page: RunForReport, place: ReportPlace, existing: Sequence[Posting] 
     ours = [one for one in existing if not one.required and one.project == place.project]
     earlier = {one.context: one for one in ours if one.context.startswith(prefix)}
     failing = {_context(place, line): line for line in _culprits_first(page)}
-    kept = [context for context in failing if context in earlier]
-    free = max(EXTRA_MAX - len(earlier), 0)
-    added = [context for context in failing if context not in earlier][:free]
-    extras = [_extra(page, place, context, failing[context]) for context in (*kept, *added)]
     not_good = _not_known_good(page)
-    flips = [
-        _passes(page, place, one)
+    flips = {
+        context: _passes(page, place, one)
         for context, one in earlier.items()
         if context not in failing and _turns_good(page, one, context.removeprefix(prefix), not_good)
-    ]
-    return [_required(page, place), *extras, *flips]
+    }
+    standing = {context for context, one in earlier.items() if one.state is not CheckState.GOOD} - flips.keys()
+    told = _told(list(failing), earlier, standing)
+    extras = [_extra(page, place, context, failing[context]) for context in told]
+    return [_required(page, place), *extras, *flips.values()]
+
+
+def _told(failing: Sequence[str], earlier: Container[str], standing: Collection[str]) -> list[str]:
+    """Return the contexts to be told: those that have a status already first, and no more than there is room for."""
+    kept = [context for context in failing if context in earlier]
+    added = [context for context in failing if context not in earlier]
+    new = [context for context in (*kept, *added) if context not in standing]
+    room = max(EXTRA_MAX - len(standing), 0)
+    return [context for context in kept if context in standing] + new[:room]
 
 
 def title(page: RunForReport) -> str:
@@ -225,9 +233,18 @@ def _turns_good(page: RunForReport, posting: Posting, name: str, not_good: froze
     """
     if posting.state is CheckState.GOOD or page.run.state is not ChangeState.DONE:
         return False
-    if check_state(page) not in {CheckState.GOOD, CheckState.FAILED} or not page.run.counts:
+    if check_state(page) not in {CheckState.GOOD, CheckState.FAILED} or not _is_complete(page):
         return False
     return not any(name == bad or name.startswith(f"{bad}.") for bad in not_good)
+
+
+def _is_complete(page: RunForReport) -> bool:
+    """Say whether all that is not good is among the lines, so that what is missing there is good."""
+    there = [line for line in page.lines if line.change is not Change.REMOVED]
+    bad = sum(_is_bad(line) for line in there)
+    undone = sum(not _is_bad(line) and not _is_good(line) for line in there)
+    counts = page.run.counts
+    return bool(counts) and counts.get(Filter.FAILED, 0) <= bad and counts.get(Filter.TROUBLE, 0) <= undone
 
 
 def _passes(page: RunForReport, place: ReportPlace, posting: Posting) -> Posting:

@@ -85,9 +85,9 @@ def progress(page: RunForReport) -> str:
 
 
 def _planned(page: RunForReport) -> str:
-    counts = page.run.counts
-    total, changed = counts.get(Filter.ALL, 0), counts.get(Filter.CHANGED, 0) + counts.get(Filter.NEW, 0)
-    what = f"{changed:,} of {total:,} changed" if page.base else counted(total, "attribute")
+    total = page.run.counts.get(Filter.ALL, 0)
+    compared = page.base is not None and page.changed is not None
+    what = f"{page.changed:,} of {total:,} changed" if compared else counted(total, "attribute")
     build = f", {page.to_build:,} to build" if page.to_build else ", nothing to build" if page.to_build == 0 else ""
     return what + build + (f", {about(page.left_s)}" if page.to_build and page.left_s else "")
 

@@ -72,6 +72,8 @@ class RunForReport(msgspec.Struct, frozen=True, kw_only=True):
     """Attributes that were not built since the very same derivation is known to be good."""
     elsewhere: dict[str, int] = {}
     """Attributes by system for which no machine is there."""
+    changed: int | None = None
+    """Attributes that differ from the base, as the plan has it (`Planned.changed`); None before."""
     to_build: int | None = None
     """Derivations that are to be built; None before the plan is made."""
     left_s: float | None = None

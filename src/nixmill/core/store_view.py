@@ -42,7 +42,11 @@ class StoreView:
         bytes_max: int = BYTES_MAX,
         paths_max: int = PATHS_MAX,
     ) -> None:
-        """Start with what may be read; `allow_builds` lets the evaluation build derivations that it made."""
+        """Start with what may be read; `allow_builds` lets the evaluation build derivations that it made.
+
+        A fixed-output derivation proves nothing: where its output is valid already, whoever knows the hash reads it.
+        So allow builds only where the store holds nothing that this evaluation's authors may not see.
+        """
         self.store_dir = store_dir
         self.allow_builds = allow_builds
         self._by_hash = {store_path.hash_part(path): path for path in readable}

@@ -170,8 +170,11 @@ class Merging(Protocol):
     async def compare(self, project: Project, old: str, new: str, patch_of: Collection[str] = ()) -> Comparison:
         """Return which files differ between two fetched commits, with patches of those that match a glob."""
 
-    async def message(self, project: Project, commit: str) -> str:
-        """Return the whole message of a fetched commit, at most 64 KiB."""
+    async def said(self, project: Project, commit: str) -> tuple[str, str]:
+        """Return the whole message of a fetched commit, at most 64 KiB, and its author's name."""
+
+    async def keep_heads(self, project: int, refs: Collection[str]) -> None:
+        """Let go the heads that were fetched from other refs than these: their pull requests are closed."""
 
     async def contains(self, project: Project, ancestor: str, descendant: str) -> bool:
         """Say whether one fetched commit is, or comes before, another."""

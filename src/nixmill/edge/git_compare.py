@@ -89,10 +89,18 @@ async def compared(mirror: Mirror, old: str, new: str, patch_of: Collection[str]
     )
 
 
-async def message_of(mirror: Mirror, commit: str) -> str:
-    """Return the message of a commit as it is, at most `MESSAGE_BYTES`; bytes that are no text are replaced."""
-    arguments = ("show", "--no-patch", "--encoding=UTF-8", "--format=%B", "--end-of-options", commit + "^{commit}")
-    return _text((await mirror.git.beginning(MESSAGE_BYTES, *arguments)).output).rstrip("\n")
+async def said_in(mirror: Mirror, commit: str) -> tuple[str, str]:
+    """Return message and author of a commit, at most `MESSAGE_BYTES`; bytes that are no text are replaced."""
+    arguments = (
+        "show",
+        "--no-patch",
+        "--encoding=UTF-8",
+        "--format=%an%x00%B",
+        "--end-of-options",
+        commit + "^{commit}",
+    )
+    author, _, message = _text((await mirror.git.beginning(MESSAGE_BYTES, *arguments)).output).partition("\0")
+    return message.rstrip("\n"), author
 
 
 async def _counts(git: Git, old: str, new: str) -> _Counts:

@@ -23,8 +23,9 @@ from typing import Final
 
 import msgspec
 
+from nixmill.core.commit_text import first_line
 from nixmill.core.errors import InputError
-from nixmill.core.merged import MESSAGE_BYTES, Comparison, Merged
+from nixmill.core.merged import Comparison, Merged
 from nixmill.core.project import Project, Ref, check_url, short
 from nixmill.core.source import Tree, TreeRequest
 from nixmill.doors import DoorError
@@ -32,7 +33,7 @@ from nixmill.edge.git import GitSource
 from nixmill.edge.git_access import Access, Room, access, scheme_of
 from nixmill.edge.git_bounds import check_bounds
 from nixmill.edge.git_command import GitFailedError
-from nixmill.edge.git_compare import compared, message_of
+from nixmill.edge.git_compare import compared, said_in
 from nixmill.edge.git_fault import fault, hints_damage
 from nixmill.edge.git_fetch import Fetching, Wanted
 from nixmill.edge.git_heads import forget_old_merges, head_ref, keep, keep_merge, was_merged
@@ -47,8 +48,6 @@ from nixmill.edge.private_files import make_directory
 
 HEAD_AGE_S: Final = 3600.0
 _LOG: Final = logging.getLogger(__name__)
-_SUBJECT: Final = 500
-"""Characters of a commit's first line or author that are kept."""
 
 
 Tokens = Callable[[Project], Awaitable[str | None]]
@@ -162,9 +161,9 @@ class GitRemote:
         mirror = await self._having(project, old, new)
         return await compared(mirror, old, new, patch_of, self._room.limits)
 
-    async def message(self, project: Project, commit: str) -> str:
-        """Return the whole message of a fetched commit, at most 64 KiB of it."""
-        return await message_of(await self._having(project, commit), commit)
+    async def said(self, project: Project, commit: str) -> tuple[str, str]:
+        """Return the whole message of a fetched commit, at most 64 KiB of it, and its author."""
+        return await said_in(await self._having(project, commit), commit)
 
     async def contains(self, project: Project, ancestor: str, descendant: str) -> bool:
         """Say whether `descendant` is or comes after `ancestor`; both were fetched before."""
@@ -280,11 +279,8 @@ class GitRemote:
             raise InputError(f"{project.name} was not fetched yet.", "Fetch the commit first.")
         await mirror.describe(project.name, "")
         tree = await self.source.tree(TreeRequest(directory=str(mirror.directory), revision=commit))
-        shown = await mirror.git.beginning(
-            MESSAGE_BYTES, "show", "--no-patch", "--encoding=UTF-8", "--format=%an%x00%B", commit
-        )
-        author, _, message = shown.output.decode(errors="replace").partition("\0")
-        return tree, _line(message), _line(author)
+        message, author = await said_in(mirror, commit)
+        return tree, first_line(message), first_line(author)
 
     def _mirror(self, project: int) -> Mirror:
         return self._mirrors.setdefault(project, Mirror(self._state / "mirrors" / f"{project}.git"))
@@ -360,9 +356,3 @@ class GitRemote:
             _LOG.warning("%s has %d branches or tags with names that are not taken; left out.", project.name, refused)
         self._refused[project.id] = refused
 
-
-def _line(text: str) -> str:
-    """Return the first line, printable and short."""
-    first = text.lstrip("\n").split("\n", 1)[0].strip()
-    shown = "".join(char if char.isprintable() else "�" for char in first)
-    return shown if len(shown) <= _SUBJECT else shown[: _SUBJECT - 1] + "…"

@@ -3,6 +3,7 @@
 from typing import Final, NamedTuple
 
 from nixmill.core.change import Change, Origin
+from nixmill.core.commit_text import first_line
 from nixmill.core.project import Project
 from nixmill.core.skip_marker import skips
 from nixmill.engine.server_doors import ServerDoors
@@ -24,29 +25,18 @@ async def bring(doors: ServerDoors, project: Project, change: Change) -> Brought
     """Fetch and, for a pull request, merge. Raises `MergeConflictError`, `InputError`, `DoorError`."""
     if change.pull_request is None:
         commit = await doors.remote.fetch(project, change.ref, change.commit)
-        return await _described(doors, project, change, {"commit": commit})
-    commit = await doors.merging.fetch_head(project, await _fetch_ref(doors, change), change.commit)
-    if skipped := await _skipped(doors, project, change, commit):
-        return Brought({"commit": commit}, skipped)
-    merged = await doors.merging.merge(project, commit, change.base_ref, change.base_commit)
-    known = {"commit": commit, "tested": merged.commit, "base_commit": merged.base}
-    brought = await _described(doors, project, change, known)
-    _, subject, author = await doors.remote.tree(project, commit)
-    return brought._replace(known=brought.known | {"subject": subject, "author": author})
-
-
-async def _described(doors: ServerDoors, project: Project, change: Change, known: dict[str, str]) -> Brought:
-    tested = known.get("tested", known["commit"])
-    tree, subject, author = await doors.remote.tree(project, tested)
-    said = known | {"tree_hash": tree.tree_hash, "subject": subject, "author": author}
-    return Brought(said, await _skipped(doors, project, change, known["commit"]))
-
-
-async def _skipped(doors: ServerDoors, project: Project, change: Change, commit: str) -> str:
-    if change.origin not in SKIPPABLE:
-        return ""
-    marker = skips(await doors.merging.message(project, commit))
-    return f"Skipped: the commit's message says {marker}." if marker else ""
+    else:
+        commit = await doors.merging.fetch_head(project, await _fetch_ref(doors, change), change.commit)
+    message, author = await doors.merging.said(project, commit)
+    known = {"commit": commit, "subject": first_line(message), "author": first_line(author)}
+    marker = skips(message) if change.origin in SKIPPABLE else None
+    if marker:
+        return Brought(known, f"Skipped: the commit's message says {marker}.")
+    if change.pull_request is not None:
+        merged = await doors.merging.merge(project, commit, change.base_ref, change.base_commit)
+        known |= {"tested": merged.commit, "base_commit": merged.base}
+    tree, _, _ = await doors.remote.tree(project, known.get("tested", commit))
+    return Brought(known | {"tree_hash": tree.tree_hash}, "")
 
 
 async def _fetch_ref(doors: ServerDoors, change: Change) -> str:

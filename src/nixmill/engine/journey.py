@@ -15,9 +15,8 @@ import structlog
 
 from nixmill.config import ProjectConfig
 from nixmill.core.change import Change, ChangeState, Origin, Progress
-from nixmill.core.errors import InputError
+from nixmill.core.errors import GoneError, InputError
 from nixmill.core.history import AttemptRow
-from nixmill.core.merged import MergeConflictError
 from nixmill.core.project import Project, default_branch
 from nixmill.core.run_event import Verdict
 from nixmill.core.source import TreeRequest
@@ -40,6 +39,8 @@ from nixmill.engine.works import Works
 
 FETCH_TRIES: Final = 5
 FETCH_AGAIN_S: Final = 3.0
+GONE_TRIES: Final = 2
+"""Further tries for a head that is not there yet."""
 MOVING: Final = frozenset({Origin.PUSH, Origin.TAG, Origin.PULL_REQUEST, Origin.MERGE_QUEUE})
 """What asks for a commit that may be gone when it is fetched."""
 
@@ -139,11 +140,15 @@ class Journey:
         for left in range(FETCH_TRIES, 0, -1):
             try:
                 brought = await bring(self._doors, project, change)
-            except MergeConflictError as error:
-                return await self._end(change, Verdict.EVALUATION_FAILED, f"{error} {error.remedy}")
-            except InputError as error:
-                gone = change.origin in MOVING  # force-pushed or deleted: nobody waits for it
+            except GoneError as error:
+                # Force-pushed or deleted: nobody waits for it. A webhook may also be faster than its forge's git.
+                if change.origin is Origin.PULL_REQUEST and left > FETCH_TRIES - GONE_TRIES:
+                    await self._doors.clock.sleep(FETCH_AGAIN_S)
+                    continue
+                gone = change.origin in MOVING
                 return await self._end(change, Verdict.CANCELLED if gone else Verdict.EVALUATION_FAILED, str(error))
+            except InputError as error:
+                return await self._end(change, Verdict.EVALUATION_FAILED, f"{error} {error.remedy}".strip())
             except DoorError as error:
                 if not error.retryable or left == 1:
                     return await self._end(change, Verdict.INFRASTRUCTURE, str(error))

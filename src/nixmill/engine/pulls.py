@@ -117,6 +117,7 @@ class Pulls:
                 await self.take(project, seen, backlog=backlog)
             for number in sorted(before - {seen.number for seen in open_}):
                 await self._gone(project, forge, number)
+            await self._doors.merging.keep_heads(project.id, [seen.fetch_ref for seen in open_])
 
     async def _gone(self, project: Project, forge: AnyForge, number: int) -> None:
         """Close what is open no more; one that its forge does not know at all was deleted."""

@@ -25,7 +25,7 @@ EXIT_PATIENCE_S: Final = 0.5
 async def open_socket(path: str, newest_minor: int, *, address: str = "") -> Connection:
     """Connect to a daemon's socket; raise `DoorError` where nobody listens, `NotAllowedError` where we may not."""
     name = address or f"unix://{path}"
-    sock = await _connected_socket(path, name)
+    sock = await connected_socket(path, name)
     connection = Connection(name)
     try:
         loop = asyncio.get_running_loop()
@@ -37,7 +37,7 @@ async def open_socket(path: str, newest_minor: int, *, address: str = "") -> Con
     return connection
 
 
-async def _connected_socket(path: str, name: str) -> socket.socket:
+async def connected_socket(path: str, name: str) -> socket.socket:
     """Connect by hand: asyncio takes the EAGAIN of a full backlog for success."""
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     try:

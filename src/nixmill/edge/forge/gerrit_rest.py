@@ -125,7 +125,9 @@ class GerritRest:
         """Return what is at a path below `/a/`; None where it is not there, or hidden from us."""
         ask = self._ask("GET", path + (f"?{query}" if query else ""), action, anonymous=anonymous)
         answer = await self._web.send(ask)
-        return None if answer.status == 404 else self._decoded(kind, answer, ask)
+        # Who did not sign in may be shown a page for that instead of an answer.
+        absent = answer.status == 404 or (anonymous and not answer.body.startswith(MAGIC))
+        return None if absent else self._decoded(kind, answer, ask)
 
     async def post(self, path: str, body: object, action: str, *, needs: str = "") -> bool:
         """Send something; return False where what it is about is not there."""
@@ -139,6 +141,7 @@ class GerritRest:
     def _ask(
         self, method: str, path: str, action: str, *, needs: str = "", body: object = None, anonymous: bool = False
     ) -> Ask:
+        action = sanitise(action, colour=False, limit=TEXT_MAX)
         if anonymous:
             return Ask(method, path, action)
         secret = base64.b64encode(self.credential().encode()).decode()

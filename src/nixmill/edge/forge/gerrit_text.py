@@ -11,11 +11,13 @@ from typing import Final
 BYTES_MAX: Final = 12_000
 """Of a message in UTF-8. Gerrit refuses comments of more than 16 KiB unless it is told otherwise
 (`change.commentSizeLimit`)."""
+LINE_MAX: Final = 6000
+"""Characters of a line; the longest of ours names twenty attributes."""
 _FENCE: Final = re.compile(r"\A(`{3,}|~{3,})\S*\s*\Z")
 _RULE: Final = re.compile(r"\A\|(?:\s*:?-+:?\s*\|)+\s*\Z")
 _MARKUP: Final = re.compile(
-    r"(?P<span>(?P<ticks>`+)(?!`).+?(?<!`)(?P=ticks)(?!`))"
-    r"|\[(?P<label>(?:\\.|[^\]\\])*)\]\(<?(?P<target>[^()<>\s]+)>?\)"
+    r"(?P<span>(?P<ticks>`+)(?!`).{1,999}?(?<!`)(?P=ticks)(?!`))"
+    r"|(?P<outer>\()?\[(?P<label>(?:\\.|[^\[\]\\]){0,999})\]\(<?(?P<target>[^()<>\s]{1,2000})>?\)(?(outer)\))"
     r"|\\[!-/:-@\[-`{-~]|&(?:#[0-9]{1,7}|[a-z]{2,6});"
 )
 _ESCAPED: Final = re.compile(r"\\[!-/:-@\[-`{-~]|&(?:#[0-9]{1,7}|[a-z]{2,6});")
@@ -27,7 +29,7 @@ def plain(markdown: str, limit: int = BYTES_MAX) -> str:
     """Return the text, at most `limit` bytes."""
     lines: list[str] = []
     fence = ""
-    for line in markdown.split("\n"):
+    for line in (whole[:LINE_MAX] for whole in markdown[: 4 * limit].split("\n")):
         found = _FENCE.match(line)
         if found and (not fence or found[1] == fence):
             fence = "" if fence else found[1]
@@ -39,7 +41,9 @@ def plain(markdown: str, limit: int = BYTES_MAX) -> str:
 
 
 def _line(line: str) -> str:
-    line = _HEADING.sub("", _TAG.sub("", line)).replace("**", "")
+    line = _TAG.sub("", line).replace("**", "")
+    if (heading := _HEADING.match(line)) is not None:
+        line = f"{line[heading.end() :]}:"
     if line.startswith("|") and line.rstrip().endswith("|"):
         line = "* " + line.strip()[1:-1].strip().replace("\\|", "|")
     return _MARKUP.sub(_shown, line).rstrip()
@@ -50,7 +54,8 @@ def _shown(found: re.Match[str]) -> str:
     if found["span"]:
         return found[0]
     if found["label"] is not None:
-        return f"{_ESCAPED.sub(_character, found['label'])} ({found['target']})"
+        label = _ESCAPED.sub(_character, found["label"])
+        return f"({label}: {found['target']})" if found["outer"] else f"{label} ({found['target']})"
     return _character(found)
 
 

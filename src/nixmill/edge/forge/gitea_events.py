@@ -5,7 +5,7 @@ the same, with `X-Forgejo-` beside `X-Gitea-` headers). `create` and `delete` na
 """
 
 from collections.abc import Mapping
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 
@@ -28,22 +28,26 @@ _QUIET: Final = frozenset(
 _REF_TYPES: Final = {"branch": "refs/heads/", "tag": "refs/tags/"}
 
 
+_Id = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+_Number = Annotated[int, msgspec.Meta(ge=1, lt=2**31)]
+
+
 class _Repository(msgspec.Struct, frozen=True):
-    id: int
+    id: _Id
     full_name: str
 
 
 class _User(msgspec.Struct, frozen=True):
-    id: int
+    id: _Id
     login: str
 
 
 class _Numbered(msgspec.Struct, frozen=True):
-    number: int
+    number: _Number
 
 
 class _Comment(msgspec.Struct, frozen=True):
-    id: int
+    id: _Id
 
 
 class _Payload(msgspec.Struct, frozen=True):
@@ -137,7 +141,7 @@ def _is_on_pull(payload: _Payload) -> bool:
 
 
 def _number(numbered: _Numbered | None) -> int:
-    if numbered is None or numbered.number < 1:
+    if numbered is None:
         raise MalformedEventError("The event does not say which pull request it is about.")
     return numbered.number
 

@@ -1,6 +1,6 @@
 """Answers to comments on Gitea and Forgejo: a comment of our own, and a reaction."""
 
-from typing import Any, Final
+from typing import Final
 
 from nixmill.core.posting import Reply
 from nixmill.edge.forge.gitea_ask import PAGE, READ_ISSUES, READ_USER, WRITE_ISSUES, GiteaAsk
@@ -24,23 +24,23 @@ class GiteaReplies:
     async def say(self, reply: Reply, key: str) -> None:
         """Answer once: an answer carries a mark that is looked for among our own comments before it is given."""
         if reply.text and not await self._was_said(reply, mark_of(key)):
-            await self._do(
-                reply,
-                ("issues", reply.pull_request, "comments"),
-                f"comment on pull request {reply.pull_request} of {reply.repository}",
-                {"body": f"{reply.text}\n\n{mark_of(key)}"},
-            )
+            await self._answer(reply, key)
         if reply.comment:
-            await self._do(
-                reply,
-                ("issues", "comments", reply.comment, "reactions"),
-                f"react to a comment on pull request {reply.pull_request} of {reply.repository}",
-                {"content": "+1" if reply.understood else "confused"},
-            )
+            await self._react(reply)
 
-    async def _do(self, reply: Reply, parts: tuple[str | int, ...], action: str, body: dict[str, str]) -> None:
+    async def _answer(self, reply: Reply, key: str) -> None:
+        action = f"comment on pull request {reply.pull_request} of {reply.repository}"
+        parts: tuple[str | int, ...] = ("issues", reply.pull_request, "comments")
+        body = {"body": f"{reply.text}\n\n{mark_of(key)}"}
         ask = self._ask.of(reply.repository, parts, action, WRITE_ISSUES, method="POST", body=body)
-        await self._web.do(dict[str, Any], ask)
+        await self._web.do(WireComment, ask)
+
+    async def _react(self, reply: Reply) -> None:
+        """Put a reaction on a comment, unless that was deleted; the forge keeps one of each kind."""
+        action = f"react to a comment on pull request {reply.pull_request} of {reply.repository}"
+        parts: tuple[str | int, ...] = ("issues", "comments", reply.comment, "reactions")
+        body = {"content": "+1" if reply.understood else "confused"}
+        await self._web.send(self._ask.of(reply.repository, parts, action, WRITE_ISSUES, method="POST", body=body))
 
     async def _was_said(self, reply: Reply, mark: str) -> bool:
         us = await self._web.do(WireUser, self._ask.plain(("user",), "say who we are", READ_USER))

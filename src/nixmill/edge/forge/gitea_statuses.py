@@ -1,8 +1,8 @@
 """Statuses of commits on Gitea and Forgejo.
 
-Only `success` satisfies a required check everywhere; newer versions also let `skipped` and, in parts, `warning` through
-(`services/pull/commit_status.go`), so neither is used. A post never replaces one, it is put on top, so that what stands
-already is looked at first.
+Only `success` is meant to satisfy a required check, but newer versions let `skipped` and `warning` through as well
+(`CommitStatusStates.Combine` in `modules/commitstatus/commit_status.go`), so neither is used. A post never replaces
+one, it is put on top, so what stands already is looked at first.
 """
 
 from typing import Final

@@ -129,7 +129,7 @@ class WirePull(msgspec.Struct, frozen=True):
         anybody who can read may make it; its head's ref is `refs/pull/N/head`, and it has no label. So has one whose
         branch was deleted. Both count as strangers'.
         """
-        return True
+        return bool(self.head.label) and not self.head.ref.startswith("refs/")
 
     def head_repository(self) -> WireRepository | None:
         """Return the repository that the head is a branch of; None where it is none, or was deleted."""

@@ -14,7 +14,7 @@ import binascii
 import hashlib
 import hmac
 from collections.abc import Iterable, Mapping
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 
@@ -31,28 +31,31 @@ REFS_MAX: Final = 100
 _QUIET: Final = frozenset({"approved", "unapproved", "approval", "unapproval"})
 
 
+_Id = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+_Number = Annotated[int, msgspec.Meta(ge=0, lt=2**31)]
+
+
 class _Project(msgspec.Struct, frozen=True):
-    id: int = 0
+    id: _Id = 0
     path_with_namespace: str = ""
 
 
 class _User(msgspec.Struct, frozen=True):
     username: str
-    id: int | None = None
+    id: _Id | None = None
     """Missing before GitLab 13."""
 
 
 class _Attributes(msgspec.Struct, frozen=True):
-    id: int = 0
-    iid: int = 0
+    id: _Id = 0
+    iid: _Number = 0
     action: str | None = None
     noteable_type: str | None = None
     system: bool = False
-    author_id: int | None = None
 
 
 class _MergeRequest(msgspec.Struct, frozen=True):
-    iid: int = 0
+    iid: _Number = 0
 
 
 class _Change(msgspec.Struct, frozen=True):
@@ -63,11 +66,11 @@ class _Change(msgspec.Struct, frozen=True):
 class _Payload(msgspec.Struct, frozen=True):
     object_kind: str = ""
     event_name: str = ""
-    project_id: int | None = None
+    project_id: _Id | None = None
     path_with_namespace: str = ""
     project: _Project | None = None
     user: _User | None = None
-    user_id: int | None = None
+    user_id: _Id | None = None
     user_username: str | None = None
     ref: str = ""
     after: str | None = None

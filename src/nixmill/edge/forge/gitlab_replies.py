@@ -8,7 +8,7 @@ from nixmill.edge.forge.gitlab_ask import PAGE, READ, WRITE, GitLabAsk
 from nixmill.edge.forge.gitlab_wire import WireEmoji, WireNote, WireUser
 from nixmill.edge.forge.numbered_pages import read_pages
 from nixmill.edge.forge.reply_mark import mark_of
-from nixmill.edge.forge.web import ForgeWeb, RefusedError
+from nixmill.edge.forge.web import ForgeWeb
 
 NOTES_MAX: Final = 2000
 """Comments of a merge request that are looked through for an answer that was given already, the newest first."""
@@ -43,6 +43,7 @@ class GitLabReplies:
         return any(note.author.id == us.id and mark in note.body for note in notes)
 
     async def _react(self, reply: Reply, us: WireUser) -> None:
+        """Put a reaction on a comment, unless that was deleted or has it."""
         name = "thumbsup" if reply.understood else "confused"
         action = f"react to a comment on merge request {reply.pull_request} of {reply.repository}"
         parts = (*_notes(reply), reply.comment, "award_emoji")
@@ -51,12 +52,8 @@ class GitLabReplies:
         if any(one.user.id == us.id and one.name == name for one in given):
             return
         ask = self._ask.of(reply.repository, parts, action, WRITE, method="POST", body={"name": name})
-        try:
-            await self._web.do(dict[str, Any], ask)
-        except RefusedError as error:
-            # GitLab says 404 of a reaction that is there, for one that was given between our two requests.
-            if "already been taken" not in error.said:
-                raise
+        # 404 is said of a comment that was deleted, and of a reaction that was given between our two requests.
+        await self._web.send(ask)
 
 
 def harmless(text: str) -> str:

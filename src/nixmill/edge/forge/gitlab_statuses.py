@@ -109,12 +109,12 @@ def places_of(found: WireMergeRequest, posting: Posting) -> list[Place]:
 
 
 def body_of(posting: Posting) -> dict[str, str]:
-    """Return a posting as the forge takes it."""
+    """Return a posting as the forge takes it; without an address that is too long for it."""
     return {
         "name": name_of(posting.context),
         "state": _STATES[posting.state],
         "description": posting.title[:DESCRIPTION_MAX],
-        "target_url": posting.url,
+        **({"target_url": posting.url} if len(posting.url) <= DESCRIPTION_MAX else {}),
     }
 
 
@@ -133,7 +133,7 @@ def _is_same(status: WireStatus, body: dict[str, str]) -> bool:
     return (status.status, status.description or "", status.target_url or "") == (
         body["state"],
         body["description"],
-        body["target_url"],
+        body.get("target_url", ""),
     )
 
 

@@ -194,12 +194,18 @@ def _neighbours(bait: dict[str, object]) -> Iterator[str]:
     seen = [name for name in os.listdir("/proc") if name.isdigit()]  # noqa: PTH208
     if len(seen) > int(str(bait["processes_seen"])):
         yield f"it sees {len(seen)} processes"
+    for pid in seen:
+        if int(pid) != os.getpid():
+            yield from _looked_into(pid)
+
+
+def _looked_into(pid: str) -> Iterator[str]:
     for name in ("cwd", "root", "exe"):
-        if _is_link_read(f"/proc/1/{name}"):
-            yield f"it looked into process 1 ({name})"
+        if _is_link_read(f"/proc/{pid}/{name}"):
+            yield f"it looked into process {pid} ({name})"
     for name in ("fd", "environ", "mem", "maps"):
-        if _can_read(f"/proc/1/{name}"):
-            yield f"it looked into process 1 ({name})"
+        if _can_read(f"/proc/{pid}/{name}"):
+            yield f"it looked into process {pid} ({name})"
 
 
 def _is_link_read(path: str) -> bool:

@@ -17,7 +17,7 @@ import msgspec
 from nixmill.doors import DoorError
 from nixmill.edge.evaluator.process import LINGER_S, EvalProcess, Meter
 from nixmill.edge.sandbox import enter, inside
-from nixmill.edge.sandbox.bwrap_command import NOBODY, Interior, command
+from nixmill.edge.sandbox.bwrap_command import Interior, command
 from nixmill.nix.store_path import StorePath, base_name
 
 START_S: Final = 30.0
@@ -133,18 +133,29 @@ async def start(
     orders: Orders,
     *,
     python: str,
+    user: int | None,
     output: bool = False,
     linger_s: float = LINGER_S,
     meter: Meter | None = None,
 ) -> tuple[CellProcess, Control]:
-    """Start a program in a new sandbox; raise `DoorError` where the sandbox cannot be started.
+    """Start a program in a new sandbox, as `user` where we are root; raise `DoorError` where it cannot be started.
 
     Where it cannot be set up, the process ends soon, having said why on its stderr.
     """
     ours, theirs = socket.socketpair()
     with theirs:
-        process = await _started(
-            bwrap, interior, python, theirs.fileno(), output=output, linger_s=linger_s, meter=meter
+        first = [python, "-I", "-S", f"{inside.HIDDEN}/inside.py", str(theirs.fileno())]
+        argv = command(bwrap, interior, first)
+        if user is not None:
+            argv = [python, "-I", "-S", enter.__file__, str(user), str(user), "--", *argv]
+        process = await CellProcess.start(
+            argv,
+            environment={"PATH": os.defpath},
+            directory="/",
+            output=output,
+            linger_s=linger_s,
+            inherited=(theirs.fileno(),),
+            meter=meter,
         )
     reader, writer = await asyncio.open_connection(sock=ours)
     control = Control(reader, writer, interior.store_dir)
@@ -160,32 +171,6 @@ async def start(
         raise
     process.attach(_seen_from_here(process.pid, number), things)
     return process, control
-
-
-async def _started(
-    bwrap: str,
-    interior: Interior,
-    python: str,
-    control: int,
-    *,
-    output: bool,
-    linger_s: float,
-    meter: Meter | None,
-) -> CellProcess:
-    first = [python, "-I", "-S", f"{inside.HIDDEN}/inside.py", str(control)]
-    argv = command(bwrap, interior, first)
-    if os.geteuid() == 0:
-        nobody = str(NOBODY)
-        argv = [python, "-I", "-S", enter.__file__, nobody, nobody, "--", *argv]
-    return await CellProcess.start(
-        argv,
-        environment={"PATH": os.defpath},
-        directory="/",
-        output=output,
-        linger_s=linger_s,
-        inherited=(control,),
-        meter=meter,
-    )
 
 
 def _seen_from_here(bwrap: int, number: int) -> int | None:

@@ -1,10 +1,10 @@
-"""Starts `bwrap` for a server that is root, as a user that is nobody.
+"""Starts `bwrap` for a server that is root, as a user that is nobody else.
 
     python enter.py UID GID -- bwrap ARGUMENTS…
 
 What `bwrap` binds may lie where only root gets to. So the places are bound, in a mount namespace of this process alone,
 over `/sys` (of which the sandbox has no need), and the arguments changed to name them there; then root is given up for
-good: the user namespace that `bwrap` makes maps nobody to nobody, and a hole in the sandbox leads to nobody's power.
+good: a hole in the sandbox leads to the power of a user that owns nothing (see `strange_user.py`).
 Places given with `--ro-bind-try` are those of the evaluation, private to the server as they are. They are bound so that
 their owner appears to be nobody, where the file system can do that; elsewhere others must be able to read them.
 Runs alone, without the rest of nixmill and without `typing`: it starts with each worker.
@@ -37,7 +37,7 @@ class _Attributes(ctypes.Structure):
 
 
 class Stage:
-    """A place, visible to this process only, where nobody can get to what only root could."""
+    """A place, visible to this process only, where that user gets to what only root could."""
 
     def __init__(self, uid: int, gid: int) -> None:
         """Make it."""
@@ -68,7 +68,7 @@ class Stage:
         return target
 
     def _give(self, source: str, target: str) -> bool:
-        """Bind so that the owner appears to be nobody; return whether that can be done here."""
+        """Bind so that the owner appears to be that user; return whether that can be done here."""
         found = os.stat(source)  # noqa: PTH116 - no pathlib here
         attributes = _Attributes(set=_MAP_IDS, users=self._map(found.st_uid, found.st_gid))
         tree = _checked(_call(_OPEN_TREE, _HERE, os.fsencode(source), _CLONE))
@@ -82,7 +82,7 @@ class Stage:
         return True
 
     def _map(self, uid: int, gid: int) -> int:
-        """Return a user namespace, which serves as nothing but a table: that user is nobody."""
+        """Return a user namespace, which serves as nothing but a table: that owner is our user."""
         if (uid, gid) not in self._maps:
             self._maps[uid, gid] = _user_namespace(f"{uid} {self._uid} 1", f"{gid} {self._gid} 1")
         return self._maps[uid, gid]

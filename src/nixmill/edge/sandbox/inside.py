@@ -119,8 +119,7 @@ class Shown:
 
 
 def secure(orders: dict[str, object]) -> None:
-    """Let nobody in the sandbox look into this process, make user namespaces, or find what is hidden."""
-    _checked(_LIBC.prctl(_SET_DUMPABLE, 0, 0, 0, 0))
+    """Let nobody in the sandbox end this process, make user namespaces, or find what is hidden."""
     # Process 1 gets no signal from within that it does not handle; Python handles this one.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with open("/proc/sys/user/max_user_namespaces", "w", encoding="ascii") as file:  # noqa: PTH123 - no pathlib here
@@ -142,6 +141,13 @@ def give_up_power() -> None:
     _checked(_LIBC.capset(header, (ctypes.c_uint32 * 6)()))
 
 
+def keep_to(limits: dict[str, int]) -> None:
+    """Limit this process and those it starts, for good."""
+    for name, limit in limits.items():
+        resource.setrlimit(_LIMITS[name], (limit, limit))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
 def started(orders: dict[str, object]) -> int:
     """Start the program; return its process."""
     child = os.fork()
@@ -155,9 +161,7 @@ def started(orders: dict[str, object]) -> int:
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
         give_up_power()
         os.closerange(3, os.sysconf("SC_OPEN_MAX"))
-        for name, limit in orders["limits"].items():  # type: ignore[attr-defined]
-            resource.setrlimit(_LIMITS[name], (limit, limit))
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        keep_to(orders["limits"])  # type: ignore[arg-type]
         argv: list[str] = orders["argv"]  # type: ignore[assignment]
         os.execve(argv[0], argv, orders["environment"])  # type: ignore[arg-type] # noqa: S606 - no shell is wanted
     except BaseException as error:  # noqa: BLE001 - nothing of the first process may go on in the child
@@ -165,7 +169,7 @@ def started(orders: dict[str, object]) -> int:
     os._exit(FAILED)
 
 
-def relay(port: int, path: str) -> None:
+def relay(port: int, path: str, limits: dict[str, int]) -> None:
     """Start what passes connections to a port of the sandbox on to a socket of the server; it has no power either."""
     listener = socket.create_server(("127.0.0.1", port), backlog=64)
     if os.fork():
@@ -173,13 +177,14 @@ def relay(port: int, path: str) -> None:
         return
     try:
         give_up_power()
+        keep_to(limits)
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-        for number in (0, 1, 2):
-            os.close(number)
+        os.closerange(0, listener.fileno())
+        os.closerange(listener.fileno() + 1, os.sysconf("SC_OPEN_MAX"))
         while True:
             near, _ = listener.accept()
-            if not os.fork():
+            if not _forked():
                 listener.close()
                 far = socket.socket(socket.AF_UNIX)
                 far.connect(path)
@@ -188,6 +193,14 @@ def relay(port: int, path: str) -> None:
             near.close()
     finally:
         os._exit(0)
+
+
+def _forked() -> int:
+    """Fork; where there are too many processes the connection is closed as by a parent."""
+    try:
+        return os.fork()
+    except OSError:
+        return -1
 
 
 def _pump(near: socket.socket, far: socket.socket) -> None:
@@ -250,6 +263,8 @@ def _answer(shown: Shown, name: str) -> bytes:
 
 def main(number: int) -> int:
     """Be the first process; return the program's exit status."""
+    # Nobody may look into this process, nor into the relay, which begins as a copy of it.
+    _checked(_LIBC.prctl(_SET_DUMPABLE, 0, 0, 0, 0))
     control = socket.socket(fileno=number)
     control.set_inheritable(False)
     data = b""
@@ -268,7 +283,8 @@ def main(number: int) -> int:
     signal.set_wakeup_fd(waking)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     if orders["relay"]:
-        relay(*orders["relay"])
+        port, path = orders["relay"]
+        relay(port, path, orders["limits"])
     secure(orders)
     child = started(orders)
     for stream in (0, 1, 2):

@@ -7,8 +7,10 @@ Source: RFC 9110 §9.3.6, RFC 9112 §3.2.
 
 import asyncio
 import contextlib
+import functools
 import socket
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -21,6 +23,8 @@ from nixmill.edge.notify.outgoing import is_public
 HEAD_BYTES: Final = 16 * 1024
 CONNECT_S: Final = 20.0
 HEAD_S: Final = 20.0
+LOOKUPS_MAX: Final = 4
+"""So many names are looked up at a time."""
 HOST_MAX: Final = 253
 _CHUNK: Final = 64 * 1024
 _PORTS: Final = {"CONNECT": 443, "GET": 80, "HEAD": 80}
@@ -124,6 +128,7 @@ class NetProxy:
         self._room = asyncio.Semaphore(limits.connections)
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._threads = ThreadPoolExecutor(LOOKUPS_MAX, thread_name_prefix="names")
 
     async def __aenter__(self) -> Self:
         """Begin to listen, for this user only."""
@@ -147,6 +152,7 @@ class NetProxy:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.get_running_loop().create_task(self._serve(reader, writer))
@@ -174,16 +180,16 @@ class NetProxy:
             self._hosts.reach(request.name)
             if request.forwarded:
                 far_writer.write(request.forwarded)
-                await self._pump(far_reader, writer)
+                await self._pumped((far_reader, writer))
             else:
                 writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
-                await asyncio.gather(self._pump(reader, far_writer), self._pump(far_reader, writer))
+                await self._pumped((reader, far_writer), (far_reader, writer))
         finally:
             far_writer.close()
 
     async def _connected(self, request: _Request) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """Look the name up once and connect to the first address that may be reached and answers."""
-        found = await _addresses(request)
+        found = await self._addresses(request)
         allowed = [address for address in found if self._allow(address, request.port)]
         if not allowed:
             reason = "is not a public address" if found else "is not known"
@@ -194,29 +200,38 @@ class NetProxy:
                     return await asyncio.open_connection(address, request.port)
         raise _RefusedError("502 Bad Gateway", f"{request.name} does not answer.", request.name)
 
-    async def _pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
-        while True:
-            async with asyncio.timeout(self._limits.idle_s):
-                data = await source.read(_CHUNK)
-            if not data:
-                if sink.can_write_eof():
-                    sink.write_eof()
-                return
+    async def _pumped(self, *ways: tuple[asyncio.StreamReader, asyncio.StreamWriter]) -> None:
+        """Carry everything until all ways have ended, one fails, or nothing moves on any of them for too long."""
+        async with asyncio.timeout(self._limits.idle_s) as idle:
+            tasks = [asyncio.create_task(self._pump(source, sink, idle)) for source, sink in ways]
+            try:
+                await asyncio.gather(*tasks)
+            finally:
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, idle: asyncio.Timeout) -> None:
+        while data := await source.read(_CHUNK):
             self._left -= len(data)
             if self._left < 0:
                 raise EOFError
+            idle.reschedule(asyncio.get_running_loop().time() + self._limits.idle_s)
             sink.write(data)
-            async with asyncio.timeout(self._limits.idle_s):
-                await sink.drain()
+            await sink.drain()
+        if sink.can_write_eof():
+            sink.write_eof()
 
-
-async def _addresses(request: _Request) -> list[str]:
-    try:
-        async with asyncio.timeout(CONNECT_S):
-            found = await asyncio.get_running_loop().getaddrinfo(request.host, request.port, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError, TimeoutError):
-        return []
-    return list(dict.fromkeys(str(address[0]) for *_, address in found))
+    async def _addresses(self, request: _Request) -> list[str]:
+        """Look up in threads of our own: names that are slow must not hold up the rest of the server."""
+        loop = asyncio.get_running_loop()
+        look = functools.partial(socket.getaddrinfo, request.host, request.port, type=socket.SOCK_STREAM)
+        try:
+            async with asyncio.timeout(CONNECT_S):
+                found = await loop.run_in_executor(self._threads, look)
+        except (OSError, UnicodeError, TimeoutError):
+            return []
+        return list(dict.fromkeys(str(address[0]) for *_, address in found))
 
 
 async def _read(reader: asyncio.StreamReader) -> _Request:

@@ -4,6 +4,7 @@ The machine's nix.conf may hold access tokens, netrc files, plugins and includes
 Source: nix.conf(5) of 2.8 and 2.34, git-config(1), nsswitch.conf(5).
 """
 
+import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -69,6 +70,8 @@ def environment(path: str, store_dir: str, *, online: bool) -> Mapping[str, str]
         "USER": "nobody",
         "LANG": "C.UTF-8",
         "TMPDIR": "/tmp",  # noqa: S108 - of the sandbox
+        # Nix's collector would look for it in `/proc/stat`, which is not there, and complain.
+        "GC_NPROCS": str(os.cpu_count() or 1),
         "NIX_REMOTE": f"unix://{SOCKETS}/{STORE_SOCKET}",
         "NIX_CONF_DIR": "/etc/nix",
         "NIX_USER_CONF_FILES": "/dev/null",

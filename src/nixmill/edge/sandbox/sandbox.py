@@ -23,10 +23,11 @@ from nixmill.doors import DoorError
 from nixmill.edge.evaluator import scratch
 from nixmill.edge.evaluator.process import LINGER_S, Meter
 from nixmill.edge.sandbox import cell, private_etc, system_parts, upstream
-from nixmill.edge.sandbox.bwrap_command import NOBODY, SOCKETS, Interior
+from nixmill.edge.sandbox.bwrap_command import SOCKETS, Interior
 from nixmill.edge.sandbox.cell import CellProcess, Control, Orders
 from nixmill.edge.sandbox.net_proxy import Hosts, NetProxy, is_allowed
 from nixmill.edge.sandbox.store_proxy import StoreProxy
+from nixmill.edge.sandbox.strange_user import next_user
 from nixmill.edge.sandbox.system_parts import SystemParts
 from nixmill.edge.sandbox.upstream import Connect
 from nixmill.nix.store_path import DEFAULT_STORE_DIR, StorePath, base_name
@@ -114,13 +115,14 @@ class Sandbox:
         view = StoreView(self._readable, store_dir=store_dir, allow_builds=allow_builds)
         async with contextlib.AsyncExitStack() as stack:
             place = Path(stack.enter_context(scratch.temporary(in_memory=True)))
+            user = next_user()
             private_etc.write(place / "etc", parts.authorities, online=self._network == "proxy")
             if self._network == "proxy":
                 proxy = NetProxy(place / "n", self.hosts, allow=self._allow)
                 await stack.enter_async_context(proxy)
-                give_to_nobody(place / "n")
+                give(place / "n", user)
             stack.push_async_callback(upstream.settled)
-            yield Enclosure(bwrap, parts, place, view, self._connect, self._network, self._limits, self._note)
+            yield Enclosure(bwrap, parts, place, view, user, self._connect, self._network, self._limits, self._note)
 
     def _note(self, sentences: Collection[str]) -> None:
         self.refused += [sentence for sentence in sentences if sentence not in self.refused]
@@ -135,6 +137,7 @@ class Enclosure:
         parts: SystemParts,
         place: Path,
         view: StoreView,
+        user: int | None,
         connect: Connect,
         network: Network,
         limits: SandboxLimits,
@@ -148,6 +151,7 @@ class Enclosure:
         self._parts = parts
         self._place = place
         self._view = view
+        self._user = user
         self._connect = connect
         self.online = network == "proxy"
         """There is a network proxy."""
@@ -202,12 +206,13 @@ class Enclosure:
             proxy = StoreProxy(socket, self._connect, self._view, expose)
             await stack.enter_async_context(proxy)
             stack.callback(lambda: self._note(proxy.refused))
-            give_to_nobody(socket)
+            give(socket, self._user)
             process, control = await cell.start(
                 self._bwrap,
                 self._interior([path for path in shown if not self._is_in_store(path)], socket),
                 orders,
                 python=self._parts.python,
+                user=self._user,
                 output=output,
                 linger_s=linger_s,
                 meter=self._meter,
@@ -278,8 +283,8 @@ class Enclosure:
         )
 
 
-def give_to_nobody(socket: Path) -> None:
-    """Let the user of the sandboxes, and nobody else, connect to a socket, where that is not our own user."""
+def give(socket: Path, user: int | None) -> None:
+    """Let the user of the sandboxes, and nobody else, connect to a socket."""
     socket.chmod(0o600)
-    if os.geteuid() == 0:
-        os.chown(socket, NOBODY, NOBODY)
+    if user is not None:
+        os.chown(socket, user, user)

@@ -27,7 +27,7 @@ _CPU_SINCE: Final = 37
 async def build_paths(talk: Talk, texts: Sequence[str], mode: int) -> bytes:
     """Build what the view allows; an error ends the request."""
     targets = _targets(talk, texts, mode)
-    await talk.ask(encode(Opcode.BUILD_PATHS, [target.to_wire() for target in targets], _NORMAL_MODE))
+    await talk.ask_at_length(encode(Opcode.BUILD_PATHS, [target.to_wire() for target in targets], _NORMAL_MODE))
     await talk.number()
     await _reveal(talk, targets)
     return YES
@@ -36,7 +36,7 @@ async def build_paths(talk: Talk, texts: Sequence[str], mode: int) -> bytes:
 async def build_paths_with_results(talk: Talk, texts: Sequence[str], mode: int) -> bytes:
     """Build what the view allows; each target has a result of its own."""
     targets = _targets(talk, texts, mode)
-    await talk.ask(encode(Opcode.BUILD_PATHS_WITH_RESULTS, [t.to_wire() for t in targets], _NORMAL_MODE))
+    await talk.ask_at_length(encode(Opcode.BUILD_PATHS_WITH_RESULTS, [t.to_wire() for t in targets], _NORMAL_MODE))
     count = await talk.number()
     shape = "s" + _RESULT_SHAPE + (_CPU_SHAPE if talk.minor >= _CPU_SINCE else "") + "m"
     results = [await talk.daemon.read(worker_relay.copy(talk.daemon.reader, shape)) for _ in range(count)]

@@ -53,6 +53,12 @@ class Channel:
             raise EndOfStreamError
         return data
 
+    async def gone(self) -> None:
+        """Raise `EndOfStreamError` when the other side goes away; what it says meanwhile is kept, within bounds."""
+        while len(self.reader) < READ_BYTES:
+            self.reader.feed(await self._arrived())
+        await asyncio.Event().wait()  # it talks ahead so much that its end cannot be seen
+
     def write(self, data: bytes) -> None:
         """Send, buffering as needed."""
         self._unsent += data

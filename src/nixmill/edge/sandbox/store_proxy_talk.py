@@ -48,8 +48,22 @@ class Talk:
 
     async def ask(self, request: bytes) -> None:
         """Send a request; return when its answer follows, or raise `DaemonError`."""
+        if len(self.daemon.reader):
+            raise OverError("The Nix daemon said something that nobody asked for, so the connection ends. Try again.")
         self.daemon.write(request)
         await self.hear()
+
+    async def ask_at_length(self, request: bytes) -> None:
+        """Send a request that takes long; raise `EndOfStreamError` if the client goes away meanwhile."""
+        asking = asyncio.ensure_future(self.ask(request))
+        watching = asyncio.ensure_future(self.client.gone())
+        try:
+            await asyncio.wait([asking, watching], return_when=asyncio.FIRST_COMPLETED)
+            (asking if asking.done() else watching).result()
+        finally:
+            asking.cancel()
+            watching.cancel()
+            await asyncio.gather(asking, watching, return_exceptions=True)
 
     async def hear(self) -> None:
         """Pass messages on until an answer follows; raise `DaemonError` where an error ends the request."""
