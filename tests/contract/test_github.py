@@ -395,3 +395,10 @@ class TestWeb:
         with pytest.raises(DoorError) as caught:
             await self.ask(answer("400 Bad Request", body=body))
         assert "\x1b" not in str(caught.value) and len(str(caught.value)) < 600
+
+    @pytest.mark.parametrize("token", ["s3cret\nx", "s3cr\u00e9t", "s3cret\x00", "s3cr\u2028t"], ids=range(4))
+    async def test_a_credential_that_no_header_can_carry_is_in_no_sentence(self, token: str) -> None:
+        with pytest.raises(DoorError, match="characters that no request can carry") as caught:
+            await self.ask(answer("200 OK", body=b"{}"), headers={"authorization": f"Bearer {token}"})
+        assert "s3cr" not in f"{caught.value} {caught.value.__context__!r} {caught.value.__cause__!r}"
+        assert not caught.value.retryable

@@ -139,6 +139,9 @@ async def test_skip_ci_ends_without_a_green_check(world: PullWorld) -> None:
     await world.settled()
     assert (await run_row(world.made, 1)).verdict is Verdict.CANCELLED
     assert world.state(head) is CheckState.SKIPPED
+    await world.commented(number, "mia", "/nixmill retry")
+    await world.settled()
+    assert world.state(head) is CheckState.GOOD, "a person may want it all the same"
 
 
 async def test_closing_withdraws_and_reopening_begins_anew(world: PullWorld) -> None:

@@ -128,7 +128,8 @@ async def _open_doors(app: "App", settings: ServerSettings, stack: contextlib.As
     history, logs = SqlHistory(database, clock.now), LogFiles(settings.state / "logs")
     stack.push_async_callback(logs.close)
     choice = StoreChoice(store=settings.store, builders=settings.builders, evaluator=settings.evaluator)
-    forges = make_forges(settings.forges, settings.credentials, clock)
+    hosts = settings.state / "git" / "known_hosts"
+    forges = make_forges(settings.forges, settings.credentials, clock, known_hosts=hosts)
     for forge in forges.values():
         stack.push_async_callback(forge.aclose)
     remote = GitRemote(

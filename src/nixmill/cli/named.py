@@ -21,8 +21,6 @@ _URL: Final = re.compile(r"[a-z+]+://(?:[^@/]*@)?([^/]*)(/.*)?")
 _PULL: Final = re.compile(
     r"(?:(?P<project>[A-Za-z][A-Za-z0-9_.-]{0,63})(?:#|/pull/)|#|pull/)(?P<number>[1-9][0-9]{0,15})"
 )
-    r"(?P<project>[A-Za-z][A-Za-z0-9_.-]{0,63})?(?:#|(?(project)/|)pull/)(?P<number>[1-9][0-9]{0,15})"
-)
 
 
 class Pull(NamedTuple):

@@ -218,6 +218,7 @@ def _names_twice(settings: ServerSettings) -> Iterator[Mistake]:
         "[[oidc]]": [one.name for one in settings.oidc],
         "[[hook]]": [one.name for one in settings.hooks],
         "[[forge]]": [one.name for one in settings.forges],
+        "[[oidc]] and [[forge]]": [*{one.name for one in settings.oidc}, *{one.name for one in settings.forges}],
     }
     for place, names in tables.items():
         for name in sorted({name for name in names if names.count(name) > 1}):

@@ -9,7 +9,7 @@ from typing import Final, Protocol
 from nixmill.core.change import FINAL, Change, ChangeState
 from nixmill.core.command import HELP, Command, Misunderstood, Verb, commands, may_command
 from nixmill.core.errors import InputError
-from nixmill.core.forge import ForgeUser, Hint, HintKind
+from nixmill.core.forge import Comment, ForgeUser, Hint, HintKind
 from nixmill.core.message import Parcel
 from nixmill.core.posting import Reply
 from nixmill.core.project import Project
@@ -60,7 +60,7 @@ class Commands:
             return []
         await self._pulls.look(project, hint.pull_request)
         permission = await forge.permission(project.repository, comment.author)
-        said = [await self._obeyed(project, hint.pull_request, comment.author, permission, one) for one in found]
+        said = [await self._obeyed(project, hint.pull_request, comment, permission, one) for one in found]
         text = "\n\n".join(sentence for sentence in said if sentence)
         if text and not may_write(permission) and not await self._is_author(project, hint.pull_request, comment.author):
             text = ""  # strangers get a sign, not a conversation
@@ -84,7 +84,7 @@ class Commands:
         return []
 
     async def _obeyed(
-        self, project: Project, number: int, who: ForgeUser, permission: Permission, one: Command | Misunderstood
+        self, project: Project, number: int, comment: Comment, permission: Permission, one: Command | Misunderstood
     ) -> str:
         """Do one command; return what is to be said, empty where a sign is enough."""
         if isinstance(one, Misunderstood):
@@ -92,6 +92,7 @@ class Commands:
         known = await self._doors.pulls.pull_request(project.id, number)
         if known is None:
             return "This pull request is not checked here."
+        who = comment.author
         is_author = known.pull.author.id == who.id
         held = any(change.state is ChangeState.HELD for change in known.changes)
         refusal = may_command(one.verb, permission, is_author=is_author, held=held)
@@ -99,17 +100,18 @@ class Commands:
             await self._runs.note(_asker(project, who), "refused", f"/nixmill {one.verb.value}", project.id, refusal)
             return refusal
         try:
-            return await self._do(project, known, who, one)
+            return await self._do(project, known, comment, one)
         except InputError as error:
             return f"{error} {error.remedy}".strip()
 
-    async def _do(self, project: Project, known: Known, who: ForgeUser, one: Command) -> str:
-        asker, newest = _asker(project, who), _newest(known)
+    async def _do(self, project: Project, known: Known, comment: Comment, one: Command) -> str:
+        who, newest = comment.author, _newest(known)
+        asker = _asker(project, who)
         match one.verb:
             case Verb.HELP:
                 return HELP
             case Verb.APPROVE:
-                return await self._approve(project, known, who, one.commit)
+                return await self._approve(project, known, who, one.commit or comment.commit)
             case Verb.CANCEL:
                 going = [change for change in known.changes if change.state not in FINAL]
                 stopped = [await self._runs.cancel(asker, change.number) for change in going]

@@ -48,7 +48,7 @@ class PullOffice(WhyOffice):
         super().__init__(doors, watch, journey, gate)
         self.pulls = Pulls(doors, watch.accepted, journey.cancel)
         self.desk = ForgeDesk(doors, watch, self.pulls, Commands(doors, self.pulls, self))
-        self.reconciler = Reconciler(doors, self.pulls)
+        self.reconciler = Reconciler(doors, self.pulls, watch)
         self.discovery = Discovery(doors, self.desk.repositories_changed)
         self._roles: dict[tuple[int, str], _Believed] = {}
 

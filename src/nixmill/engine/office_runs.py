@@ -11,6 +11,7 @@ from nixmill.core.access import EVERYTHING
 from nixmill.core.change import BuildClass, Change, ChangeState, Origin
 from nixmill.core.errors import InputError
 from nixmill.core.project import Jobset, Project, Ref, belongs, default_branch, short
+from nixmill.core.run_event import Verdict
 from nixmill.core.trust import Tier, needs_approval
 from nixmill.core.view.parts import AttributeLine
 from nixmill.engine.journey import Journey
@@ -123,6 +124,8 @@ class RunOffice(ProjectOffice):
         failing = await self._doors.run_pages.failing(EVERYTHING, number)
         if what is Again.ATTRIBUTE:
             failing = [line for line in failing if line.path == path]
+        if not failing and what is Again.FAILED and not await self._was_good(number):
+            return ()  # stopped, skipped or not even fetched: all of it is done again
         if not failing:
             which = show(path) if path else f"run {number}"
             raise InputError(f"Nothing of {which} failed, so there is nothing to try again.", "Try: run anyway.")
@@ -136,6 +139,10 @@ class RunOffice(ProjectOffice):
         if not ref.startswith(("refs/heads/", "refs/tags/")):
             return Tier.MEMBER
         return await self._watch.tier(project, ref, default)
+
+    async def _was_good(self, number: int) -> bool:
+        run = await self._doors.run_pages.run(EVERYTHING, number)
+        return run is not None and run.verdict is Verdict.GOOD
 
     def _change(
         self, asker: Asker, project: Project, jobset: Jobset | None, ref: str, commit: str, tier: Tier

@@ -13,6 +13,7 @@ from nixmill.core.project import Project
 from nixmill.doors import DoorError
 from nixmill.engine.pulls import Pulls, quietly
 from nixmill.engine.server_doors import ServerDoors
+from nixmill.engine.watch import Watch
 
 ROUND_S: Final = 5.0
 HOOKS_S: Final = 86_400.0
@@ -26,9 +27,10 @@ log = structlog.get_logger("nixmill.reconciler")
 class Reconciler:
     """All projects that belong to a forge."""
 
-    def __init__(self, doors: ServerDoors, pulls: Pulls) -> None:
-        """Look through `pulls`."""
+    def __init__(self, doors: ServerDoors, pulls: Pulls, watch: Watch) -> None:
+        """Look at pull requests through `pulls`, at branches through `watch`."""
         self._doors = doors
+        self._watch = watch
         self._pulls = pulls
         self._due: dict[int, float] = {}
         self._hooks_due: dict[int, float] = {}
@@ -63,6 +65,7 @@ class Reconciler:
         await asyncio.gather(*(self._project(project) for project in due))
 
     async def _project(self, project: Project) -> None:
+        self._watch.hurry(project.id)
         good = await quietly("asking for pull requests", project, self._pulls.reconcile(project))
         if self._hooks_due.get(project.id, 0.0) <= self._doors.clock.monotonic():
             good &= await quietly("looking at the webhook", project, self._hook(project))

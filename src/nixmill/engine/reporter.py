@@ -104,6 +104,7 @@ class Reporter:
         if page is None:
             return None
         failing = await pages.evaluation(EVERYTHING, change.number, Filter.FAILED, "", 1, LINES_MAX)
+        trouble = await pages.evaluation(EVERYTHING, change.number, Filter.TROUBLE, "", 1, LINES_MAX)
         final = page.run.state is ChangeState.DONE
         plan = self._plans.pop(change.number, None) if final else self._plans.get(change.number)
         return RunForReport(
@@ -113,8 +114,9 @@ class Reporter:
             base_name=short(change.base_ref or (page.base.ref if page.base else "")),
             causes=await filled(self._doors.logs, page.causes) if final else page.causes,
             causes_total=page.causes_total,
-            lines=_joined(page.rows, failing.rows if failing else ()),
+            lines=_joined(page.rows, failing.rows if failing else (), trouble.rows if trouble else ()),
             unchanged=_unchanged(page),
+            changed=plan.changed if plan else None,
             to_build=plan.to_build if plan else None,
             left_s=plan.about_s if plan else None,
             sizes=page.sizes,

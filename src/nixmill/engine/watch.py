@@ -176,8 +176,13 @@ class Watch:
         known = {ref.name: ref.commit for ref in before} if before or (polled and not polled.fault) else None
         changes = changes_from(project, [effective(one, watched) for one in jobsets], known, refs, default)
         now = self._doors.clock.now()
-        tiers = {ref: await self.tier(project, ref, default) for ref in {change.ref for change in changes}}
-        return [msgspec.structs.replace(one, requested_at=now, tier=tiers[one.ref]) for one in changes]
+        return [await self._trusted(project, change, default, now) for change in changes]
+
+    async def _trusted(self, project: Project, change: Change, default: str, now: float) -> Change:
+        """Return a change with its tier; a merge queue's is that of any branch, whatever its name is protected as."""
+        queued = change.origin is Origin.MERGE_QUEUE
+        tier = change.tier if queued else await self.tier(project, change.ref, default)
+        return msgspec.structs.replace(change, requested_at=now, tier=tier)
 
     async def _watched_by(self, project: Project, refs: Sequence[Ref], default: str) -> Watched:
         """Return what `nixmill.toml` of the default branch says of branches; read anew when that branch moves."""

@@ -13,6 +13,7 @@ from nixmill.web import urls
 from nixmill.web.asking import Ask, Asked
 from nixmill.web.guard import guard_of
 from nixmill.web.identify import open_session
+from nixmill.web.providers import elsewhere
 from nixmill.web.rate_limit import keys_of
 from nixmill.web.refusal import not_there
 from nixmill.web.showing import see_other, show
@@ -150,7 +151,7 @@ async def account_page(asked: Ask) -> AccountPage:
         sessions=tuple(_session(asked, one) for one in sorted(sessions, key=lambda one: -one.seen_at)),
         tokens=tuple(_token(one, named) for one in await asked.site.keys.tokens(user.id)),
         projects=tuple(one.name for one in projects if one.id in asked.viewer.roles or asked.viewer.admin),
-        elsewhere=tuple(ElsewhereLine(name=one.name, title=one.title) for one in asked.site.settings.oidc),
+        elsewhere=tuple(ElsewhereLine(name=one.name, title=one.title) for one in elsewhere(asked.site.settings)),
     )
 
 

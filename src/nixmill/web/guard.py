@@ -1,17 +1,13 @@
 """What signing in needs to remember between requests, in memory."""
 
-from typing import TYPE_CHECKING
-
 from starlette.requests import Request
 
 from nixmill.web.flows import Flows
 from nixmill.web.forge_roles import ForgeRoles
 from nixmill.web.passwords import Passwords
+from nixmill.web.providers import Provider, providers
 from nixmill.web.rate_limit import RateLimit
 from nixmill.web.site import Site
-
-if TYPE_CHECKING:
-    from nixmill.web.oidc import Provider
 
 
 class Guard:
@@ -24,14 +20,7 @@ class Guard:
         self.tries = RateLimit(settings.sign_in_tries, site.clock.monotonic)
         self.flows = Flows(site.clock.monotonic)
         self.forge_roles = ForgeRoles(site)
-        self.providers: dict[str, Provider] = _providers(site) if settings.oidc else {}
-
-
-def _providers(site: Site) -> dict[str, "Provider"]:
-    from nixmill.web.oidc import Provider  # noqa: PLC0415 - its libraries take 10 MiB
-
-    secrets = site.settings.credentials
-    return {one.name: Provider(one, secrets.get(one.client_secret), site.clock) for one in site.settings.oidc}
+        self.providers: dict[str, Provider] = providers(site)
 
 
 def guard_of(request: Request) -> Guard:

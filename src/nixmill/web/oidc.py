@@ -4,7 +4,6 @@ Nothing a provider says is believed before signature, issuer, audience, nonce an
 What this does not know: accounts. The only module that uses authlib and joserfc.
 """
 
-import asyncio
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -21,9 +20,9 @@ from joserfc.jws import JWSRegistry
 
 from nixmill.config.server import OidcProvider
 from nixmill.core.account import Identity
-from nixmill.doors import Clock, DoorError
+from nixmill.doors import Clock
 from nixmill.web.proven import Proven
-from nixmill.web.refusal import RefusalError
+from nixmill.web.provider_faults import away, bad, client_secret, short
 
 ALGORITHMS: Final = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
 """Signatures with a public key only; `none` and shared secrets are never taken."""
@@ -42,11 +41,12 @@ class Metadata(msgspec.Struct, frozen=True, kw_only=True):
     authorization_endpoint: str
     token_endpoint: str
     jwks_uri: str
+    userinfo_endpoint: str = ""
     token_endpoint_auth_methods_supported: tuple[str, ...] = ("client_secret_basic",)
 
 
-class Provider:
-    """Talks to one provider."""
+class OpenIdProvider:
+    """Implements `nixmill.web.providers.Provider`."""
 
     def __init__(self, settings: OidcProvider, secret: Path | None, clock: Clock) -> None:
         """Take its settings and the file with the client's secret; nothing is asked yet."""
@@ -69,20 +69,37 @@ class Provider:
     async def proven(self, callback: str, code: str, nonce: str, verifier: str) -> Proven:
         """Redeem a code; return who it proves. `RefusalError`: the proof is bad; `DoorError`: there is none."""
         metadata = await self._discovered()
-        secret = await self._client_secret()
+        secret = await client_secret(self.settings, self._secret)
         try:
             async with self._client(metadata, secret, callback) as client:
                 token = await client.fetch_token(
                     metadata.token_endpoint, grant_type="authorization_code", code=code, code_verifier=verifier
                 )
         except httpx2.HTTPError as error:
-            raise self._away("redeem a code", error) from error
+            raise away(self.settings, "redeem a code", error) from error
         except (OAuthError, ValueError, TypeError) as error:
-            raise self._bad(f"it did not redeem the code ({_short(error)})") from error
+            raise bad(self.settings, f"it did not redeem the code ({short(error)})") from error
         proof = token.get("id_token")
         if not isinstance(proof, str) or len(proof) > ANSWER_BYTES:
-            raise self._bad("it sent no ID token")
-        return self._read(await self._claims(metadata, proof, str(token.get("access_token", "")), nonce))
+            raise bad(self.settings, "it sent no ID token")
+        access = str(token.get("access_token", ""))
+        claims = await self._claims(metadata, proof, access, nonce)
+        if not _login(claims) and metadata.userinfo_endpoint and access:
+            claims = {**await self._more(metadata, access, claims.get("sub")), **claims}
+        return self._read(claims)
+
+    async def _more(self, metadata: Metadata, access: str, subject: object) -> dict[str, Any]:
+        """Return what the provider says of somebody beside the ID token (GitLab: what they are called).
+
+        It counts only where it is about the same person. Source: OpenID Connect Core 1.0, 5.3.2.
+        """
+        try:
+            said = msgspec.json.decode(await self._get(metadata.userinfo_endpoint, access), type=dict[str, Any])
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise bad(self.settings, f"what it says of you cannot be read ({short(error)})") from error
+        if not isinstance(subject, str) or said.get("sub") != subject:
+            raise bad(self.settings, "it speaks of somebody else")
+        return said
 
     def _client(self, metadata: Metadata, secret: str, callback: str) -> Any:  # noqa: ANN401 - authlib has no types
         basic = "client_secret_basic" in metadata.token_endpoint_auth_methods_supported
@@ -96,22 +113,6 @@ class Provider:
             timeout=TIMEOUT_S,
             follow_redirects=False,
         )
-
-    async def _client_secret(self) -> str:
-        name = self.settings.client_secret
-        try:
-            if self._secret is None:
-                raise FileNotFoundError(name)
-            return (await asyncio.to_thread(self._secret.read_text)).strip()
-        except OSError as error:
-            raise DoorError(
-                f"The secret for signing in with {self.settings.title} cannot be read; "
-                f"an administrator has to provide the credential {name!r}.",
-                door="sign-in",
-                action="read a credential",
-                subject=name,
-                retryable=False,
-            ) from error
 
     async def _discovered(self) -> Metadata:
         """Return what discovery says; asked again after an hour."""
@@ -127,29 +128,31 @@ class Provider:
         try:
             metadata = msgspec.json.decode(answer, type=Metadata)
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-            raise self._bad(f"its description of itself cannot be read ({_short(error)})") from error
+            raise bad(self.settings, f"its description of itself cannot be read ({short(error)})") from error
         if metadata.issuer.rstrip("/") != self.settings.issuer.rstrip("/"):
-            raise self._bad("it says that it is somebody else")
+            raise bad(self.settings, "it says that it is somebody else")
         wanted = {"https", urlsplit(self.settings.issuer).scheme}
-        addresses = (metadata.authorization_endpoint, metadata.token_endpoint, metadata.jwks_uri)
+        addresses: tuple[str, ...] = (metadata.authorization_endpoint, metadata.token_endpoint, metadata.jwks_uri)
+        addresses += (metadata.userinfo_endpoint,) if metadata.userinfo_endpoint else ()
         if any(urlsplit(address).scheme not in wanted for address in addresses):
-            raise self._bad("it names addresses that are not encrypted")
+            raise bad(self.settings, "it names addresses that are not encrypted")
         return metadata
 
-    async def _get(self, url: str) -> bytes:
+    async def _get(self, url: str, access: str = "") -> bytes:
+        headers = {"Authorization": f"Bearer {access}"} if access else {}
         try:
             async with (
                 httpx2.AsyncClient(timeout=TIMEOUT_S, follow_redirects=False) as client,
-                client.stream("GET", url) as answer,
+                client.stream("GET", url, headers=headers) as answer,
             ):
                 answer.raise_for_status()
                 read = bytearray()
                 async for part in answer.aiter_bytes():
                     read += part
                     if len(read) > ANSWER_BYTES:
-                        raise self._bad("its answer is too large")
+                        raise bad(self.settings, "its answer is too large")
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:
-            raise self._away("ask", error) from error
+            raise away(self.settings, "ask", error) from error
         return bytes(read)
 
     async def _claims(self, metadata: Metadata, proof: str, access_token: str, nonce: str) -> dict[str, Any]:
@@ -160,12 +163,13 @@ class Provider:
             except InvalidKeyIdError:  # the provider has new keys
                 self._keys = None
                 token = self._verified(await self._key_set(metadata), proof)
-            options = {"iss": {"essential": True, "value": metadata.issuer}, "aud": self._audience()}
+            issuers = [metadata.issuer, metadata.issuer.rstrip("/"), metadata.issuer.rstrip("/") + "/"]
+            options = {"iss": {"essential": True, "values": issuers}, "aud": self._audience()}
             asked = {"nonce": nonce, "client_id": self.settings.client_id, "access_token": access_token}
             claims = CodeIDToken(token.claims, token.header, options, asked)
             claims.validate(now=int(self._clock.now()), leeway=LEEWAY_S)
         except (JoseError, ValueError, TypeError, KeyError) as error:
-            raise self._bad(f"its ID token is not right ({_short(error)})") from error
+            raise bad(self.settings, f"its ID token is not right ({short(error)})") from error
         return dict(claims)
 
     def _audience(self) -> dict[str, Any]:
@@ -182,31 +186,18 @@ class Provider:
     def _read(self, claims: dict[str, Any]) -> Proven:
         subject = claims.get("sub")
         if not isinstance(subject, str) or not 0 < len(subject) <= _TEXT_MAX + 1:
-            raise self._bad("its ID token names nobody")
+            raise bad(self.settings, "its ID token names nobody")
         email = _text(claims, "email") if claims.get("email_verified", True) is True else ""
-        name = _text(claims, "preferred_username") or _text(claims, "nickname") or email.partition("@")[0]
-        identity = Identity(provider=self.settings.name, subject=subject)
-        return Proven(identity=identity, name=name or _text(claims, "name"), email=email)
+        login = _login(claims)
+        identity = Identity(provider=self.settings.name, subject=subject, login=login)
+        return Proven(identity=identity, name=login or email.partition("@")[0] or _text(claims, "name"), email=email)
 
-    def _bad(self, what: str) -> RefusalError:
-        message = f"{self.settings.title} did not prove who you are: {what}."
-        return RefusalError(403, message, "Sign in again; where it stays so, tell an administrator.")
 
-    def _away(self, action: str, error: Exception) -> DoorError:
-        return DoorError(
-            f"The sign-in provider {self.settings.title} does not answer as it should ({_short(error)}). "
-            "It is not your fault; try again in a moment, or sign in with a password.",
-            door="sign-in",
-            action=action,
-            subject=self.settings.issuer,
-            retryable=True,
-        )
+def _login(claims: dict[str, Any]) -> str:
+    """Return what somebody is called there."""
+    return _text(claims, "preferred_username") or _text(claims, "nickname")
 
 
 def _text(claims: dict[str, Any], name: str) -> str:
     value = claims.get(name)
     return value[:_TEXT_MAX] if isinstance(value, str) else ""
-
-
-def _short(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0][:120]

@@ -16,6 +16,7 @@ from nixmill.web.body import CSRF_FIELD, Kind, body_of
 from nixmill.web.guard import guard_of
 from nixmill.web.identify import close_session, cookie_name, open_session, set_cookie
 from nixmill.web.problems import ErrorPage
+from nixmill.web.providers import elsewhere
 from nixmill.web.rate_limit import keys_of
 from nixmill.web.refusal import RefusalError
 from nixmill.web.security import check_csrf, is_form_token, local_path, masked, new_form_token
@@ -171,4 +172,4 @@ def _check_form_cookie(asked: Ask, given: str) -> None:
 
 
 def _elsewhere(asked: Ask) -> tuple[ElsewhereLine, ...]:
-    return tuple(ElsewhereLine(name=one.name, title=one.title) for one in asked.site.settings.oidc)
+    return tuple(ElsewhereLine(name=one.name, title=one.title) for one in elsewhere(asked.site.settings))

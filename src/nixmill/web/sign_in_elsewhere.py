@@ -6,7 +6,7 @@ is nobody here. An identity is added to an account only by its owner, signed in,
 
 import hmac
 import re
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import msgspec
 from fastapi import APIRouter
@@ -20,12 +20,10 @@ from nixmill.web.flows import Flow, Pending
 from nixmill.web.guard import guard_of
 from nixmill.web.identify import cookie_name, open_session, set_cookie
 from nixmill.web.proven import Proven, new_secret
+from nixmill.web.providers import Provider
 from nixmill.web.refusal import RefusalError, not_there
 from nixmill.web.security import local_path
 from nixmill.web.showing import see_other, show
-
-if TYPE_CHECKING:
-    from nixmill.web.oidc import Provider
 
 router: Final = APIRouter()
 AWAY_COOKIE: Final = "away"
@@ -94,7 +92,7 @@ async def link(asked: Asked) -> Response:
     return see_other(urls.account())
 
 
-def _provider(asked: Ask, name: str) -> "Provider":
+def _provider(asked: Ask, name: str) -> Provider:
     found = guard_of(asked.request).providers.get(name)
     if found is None:
         raise not_there("sign-in provider of that name")
@@ -115,13 +113,14 @@ def _flow(asked: Ask, provider: str, state: str) -> Flow:
     return flow
 
 
-async def _ask_to_link(asked: Ask, there: "Provider", user: int, proven: Proven) -> Response:
+async def _ask_to_link(asked: Ask, there: Provider, user: int, proven: Proven) -> Response:
     if asked.session is None or asked.session.user != user:
         raise RefusalError(403, "You are no longer signed in as the one who began this.", "Sign in, then begin again.")
     owner = await asked.site.accounts.known_as(proven.identity)
     if owner is not None and owner.id != user:
         raise RefusalError(403, "That identity belongs to another account.", "Sign in with it to use that account.")
     if owner is not None:
+        await asked.site.accounts.save_user(owner, proven.identity)
         return see_other(urls.account())
     label = proven.email or proven.name or proven.identity.subject
     pending = guard_of(asked.request).flows.pending.keep(Pending(identity=proven.identity, user=user, label=label))
@@ -129,7 +128,7 @@ async def _ask_to_link(asked: Ask, there: "Provider", user: int, proven: Proven)
     return show(asked, "link_identity.html", page, title="Add a way to sign in")
 
 
-async def _user(asked: Ask, there: "Provider", proven: Proven) -> User:
+async def _user(asked: Ask, there: Provider, proven: Proven) -> User:
     """Return whose identity it is, a new account where the provider's settings allow one."""
     user = await asked.site.accounts.known_as(proven.identity)
     admin = proven.identity.subject in there.settings.admins
@@ -140,6 +139,7 @@ async def _user(asked: Ask, there: "Provider", proven: Proven) -> User:
         return await _new_user(asked, proven, admin=admin)
     if user.disabled:
         raise RefusalError(403, f"The account {user.name} is disabled.", "Ask an administrator.")
+    user = await asked.site.accounts.save_user(user, proven.identity)  # they may be called something else by now
     if admin and not user.admin:
         user = await asked.site.accounts.save_user(msgspec.structs.replace(user, admin=True))
         await asked.audit("become an administrator", user.name, detail="by the server's settings", by=user)

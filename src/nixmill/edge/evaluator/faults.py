@@ -109,6 +109,7 @@ _TROUBLE: Final = re.compile(
     r"|Nix daemon disconnected|(executing )?SQLite |(reading from|writing to) file: (Connection reset|Broken pipe)"
     r"|(creating|opening|writing|renaming|locking|setting|changing) [^\n]*: "
     r"(No space left on device|Permission denied|Read-only file system|Too many open files|Disk quota exceeded)"
+    r"|\S+ could not be made visible in the sandbox"
     r"|unable to fork|cannot (create|allocate) |[^\n]*Resource temporarily unavailable"
 )
 

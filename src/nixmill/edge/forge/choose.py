@@ -10,13 +10,15 @@ from nixmill.doors.forge import AnyForge
 
 
 def make_forges(
-    settings: Iterable[ForgeSettings], credentials: Mapping[str, Path], clock: Clock
+    settings: Iterable[ForgeSettings], credentials: Mapping[str, Path], clock: Clock, *, known_hosts: Path
 ) -> dict[str, AnyForge]:
-    """Return the forges by name; nothing is asked of them yet."""
-    return {one.name: make_forge(one, credentials, clock) for one in settings}
+    """Return the forges by name; nothing is asked of them yet. Keys of ssh hosts are kept in `known_hosts`."""
+    return {one.name: make_forge(one, credentials, clock, known_hosts=known_hosts) for one in settings}
 
 
-def make_forge(settings: ForgeSettings, credentials: Mapping[str, Path], clock: Clock) -> AnyForge:
+def make_forge(
+    settings: ForgeSettings, credentials: Mapping[str, Path], clock: Clock, *, known_hosts: Path
+) -> AnyForge:
     """Return the forge that the settings describe."""
     match settings.kind:
         case ForgeKind.GITHUB:
@@ -34,4 +36,4 @@ def make_forge(settings: ForgeSettings, credentials: Mapping[str, Path], clock: 
         case ForgeKind.GERRIT:
             from nixmill.edge.forge.gerrit import GerritForge  # noqa: PLC0415
 
-            return GerritForge(settings, credentials, clock)
+            return GerritForge(settings, credentials, clock, known_hosts=known_hosts)

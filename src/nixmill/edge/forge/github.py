@@ -98,7 +98,7 @@ class GitHubForge:
         if not is_path(path):
             return []
         query: dict[str, str | int] = {"state": "open", "sort": "created", "direction": "desc", "per_page": 100}
-        ask = _get(path, f"list the pull requests of {path}", "pulls")._replace(query=query, remember=True)
+        ask = _get(path, f"list the pull requests of {path}", "pulls")._replace(query=query)
         wire = await self._app.read_all(WirePull, path, ask, limit=PULLS_MAX)
         permissions = await self._of_authors(path, wire)
         return [pull_request(one, permissions.get(person(one.user).id, Permission.NONE)) for one in wire]
@@ -129,7 +129,7 @@ class GitHubForge:
         if not is_path(path) or not user.id or not user.login:
             return Permission.NONE
         ask = _get(path, f"read what {user.login} may do in {path}", "collaborators", user.login, "permission")
-        found = await self._app.read(WirePermission, path, ask._replace(remember=True))
+        found = await self._app.read(WirePermission, path, ask)
         return permission_of(found, user) if found is not None else Permission.NONE
 
     async def _of_authors(self, path: str, pulls: Sequence[WirePull]) -> dict[str, Permission]:
@@ -218,4 +218,4 @@ class GitHubForge:
 
 def _get(path: str, action: str, *parts: str | int) -> Ask:
     owner, name = path.split("/")
-    return Ask("GET", path_of("repos", owner, name, *parts), action, needs=_READ)
+    return Ask("GET", path_of("repos", owner, name, *parts), action, needs=_READ, remember=True)

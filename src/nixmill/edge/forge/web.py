@@ -205,12 +205,28 @@ class ForgeWeb:
         kept = self._memory.get(key) if ask.remember else None
         if kept is not None:
             headers["if-none-match"] = kept.etag
-        answer = await self._exchange(ask, httpx2.Request(ask.method, url, content=content, headers=headers))
+        answer = await self._exchange(ask, self._request(ask, url, content, headers))
         if kept is not None and answer.status == 304:
             return Answer(200, kept.headers, kept.body)
         if ask.remember and answer.status == 200 and "etag" in answer.headers:
             self._memory.put(key, Kept(answer.headers["etag"], answer.headers, answer.body))
         return answer
+
+    def _request(self, ask: Ask, url: str, content: bytes, headers: Mapping[str, str]) -> httpx2.Request:
+        # Checked here, because what the library says of a bad header quotes it, and it may be a secret.
+        if all(value.isascii() and value.isprintable() for value in headers.values()):
+            try:
+                return httpx2.Request(ask.method, url, content=content, headers=dict(headers))
+            except (httpx2.InvalidURL, UnicodeError):
+                pass
+        raise DoorError(
+            f"The forge {self._name} was not asked to {ask.action}: its address or the credential for it has characters "
+            "that no request can carry. Mend the server's settings.",
+            door="forge",
+            action=ask.action,
+            subject=self._name,
+            retryable=False,
+        )
 
     async def _exchange(self, ask: Ask, request: httpx2.Request) -> Answer:
         try:

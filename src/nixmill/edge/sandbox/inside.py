@@ -84,24 +84,24 @@ class Shown:
             os.mkdir(name, dir_fd=self._below)
             self._bind(name)
             return
-        os.close(os.open(name, _NEW, 0o444, dir_fd=self._below))
+        file = os.open(name, _NEW, 0o444, dir_fd=self._below)
         try:
             self._bind(name)
         except OSError as error:
             if error.errno != errno.ENOSPC:
                 raise
-            self._copy(name)
+            self._copy(name, file)
+        finally:
+            os.close(file)
 
-    def _copy(self, name: str) -> None:
+    def _copy(self, name: str, target: int) -> None:
         """Copy a file: the kernel allows 100 000 mounts, and some evaluations make more derivations."""
         source = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._real)
-        target = os.open(name, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._below)
         try:
             while os.sendfile(target, source, None, _CHUNK):
                 pass
         finally:
             os.close(source)
-            os.close(target)
 
     def _bind(self, name: str) -> None:
         """Bind by descriptors only: no name that the program could have moved is looked up."""

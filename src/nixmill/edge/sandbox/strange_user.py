@@ -28,6 +28,6 @@ def next_user() -> int | None:
 
 
 def is_mapped(user: int, maps: str) -> bool:
-    """Say whether a user exists in a user namespace with these maps (user_namespaces(7)): in a container many do not."""
+    """Say whether a user exists where these are the maps (user_namespaces(7)): in a container many do not."""
     ranges = [tuple(map(int, line.split())) for line in maps.splitlines()]
     return any(first <= user < first + count for first, _, count in ranges)
