@@ -4,8 +4,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.scratch_store import ScratchStore, scratch_store
-from tests.support.screens import pytest_addoption
+pytest.register_assert_rewrite("tests.contract.forge_suite", "tests.contract.forge_suite_entrance")
+
+from tests.support.scratch_store import ScratchStore, scratch_store  # noqa: E402 - after what says how they are rewritten
+from tests.support.screens import pytest_addoption  # noqa: E402
 
 __all__ = ["pytest_addoption"]
 

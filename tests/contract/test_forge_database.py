@@ -170,6 +170,7 @@ async def test_what_is_withdrawn_ends_or_is_cancelled_and_may_be_begun_anew(door
     assert await doors.pulls.withdraw([going, held, 99], why) == [held, going]
     found = [(change.state, change.withdrawn, change.cancel_asked) for change in await known_changes(doors)]
     assert found == [(ChangeState.DONE, True, True), (ChangeState.WAITING, True, True)]
+    assert doors.begun == [going, held], "the end of what was held is told by whoever works"
     assert await doors.pulls.withdraw([held], why) == []
     assert await doors.pulls.approve(an_approval(doors.project)) == []
     assert len(await doors.pulls.saw(doors.project, a_pull(), [member])) == 1

@@ -237,6 +237,16 @@ async def test_a_stranger_cannot_answer_for_us(world: GiteaWorld) -> None:
     assert len(world.said(other)) == 1
 
 
+async def test_comments_are_read_once_where_they_have_no_pages(world: GiteaWorld) -> None:
+    """In Gitea 1.23 and Forgejo 11 the list of comments is whole, whichever page is asked for."""
+    ann = world.user("ann")
+    number = world.open(Spec(author=ann))
+    world.write_comment(number, ann, "Hello")
+    await world.forge.reply(Reply(forge="forge", repository=world.path, pull_request=number, text="Begun."), "key")
+    listed = [call for call in world.server.asked("GET") if call.path.endswith("/comments")]
+    assert len(listed) == 2
+
+
 async def test_a_comment_that_was_deleted_needs_no_reaction(world: GiteaWorld) -> None:
     number = world.open(Spec(author=world.user("ann")))
     reply = Reply(forge="forge", repository=world.path, pull_request=number, comment="987654", text="Begun.")

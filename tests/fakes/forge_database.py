@@ -82,6 +82,7 @@ class FakePullRequests:
             self.changes[number] = replace(change, state=state, withdrawn=True, cancel_asked=True)
             if held:
                 self.sentences[number] = f"Cancelled{why}."
+                self.begun.append(number)
         return found
 
     def _is_open(self, number: int) -> bool:

@@ -24,7 +24,7 @@ from nixmill.core.evaluation import (
 )
 from nixmill.core.isolation import Property
 from nixmill.edge.daemon.settings import DaemonSettings
-from nixmill.edge.evaluator import NixEvalJobsEvaluator, OwnEvaluator
+from nixmill.edge.evaluator import NixEvalJobsEvaluator, OwnEvaluator, scratch
 from nixmill.edge.nix_installation import output_of
 from nixmill.edge.sandbox import SandboxLimits, attempts
 from nixmill.edge.sandbox.sandbox import Network
@@ -439,3 +439,14 @@ async def test_a_tree_of_the_store_is_seen_as_such(store: ScratchStore, tmp_path
         OwnEvaluator(store.environment, sandbox=sandbox(store)), request(Project(Path(added)).file())
     )
     assert good(records).keys() == {("a",)}
+
+
+async def test_an_evaluation_that_is_given_up_leaves_nothing(store: ScratchStore, tmp_path: Path) -> None:
+    made = project(tmp_path, {"default.nix": ENDLESS})
+    used = sandbox(store, network="proxy")
+    groups = OwnEvaluator(store.environment, sandbox=used).evaluate(request(made.file()))
+    assert await anext(groups)
+    assert evaluating(store)
+    await groups.aclose()
+    assert not evaluating(store)
+    assert not list(Path(scratch.MEMORY).glob(f"nixmill-{os.getpid()}-*"))  # noqa: ASYNC240 - one listing

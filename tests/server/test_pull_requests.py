@@ -98,6 +98,21 @@ async def test_a_strangers_evaluation_reads_nothing_of_the_server(world: PullSer
     assert secret.read_text().strip() not in str(page)
 
 
+async def test_where_builds_may_read_the_machine_nothing_of_a_pull_request_is_built(
+    tmp_path: Path, fresh_store: ScratchStore
+) -> None:
+    async with pull_server(tmp_path, fresh_store, unsandboxed_builds=False) as world:
+        world.project.commit(flake__nix=flake(hello=job("hello")))
+        world.server.start()
+        await world.server.ready()
+        assert (await world.server.ended(1))["run"]["verdict"] == "passed", "what was pushed is built"
+        number = world.open("mia", Where.SAME, note__txt="mine")
+        await world.told(number)
+        page = await world.server.ended(2)
+        assert "sandbox" in page["run"]["sentence"]
+        assert await world.until_status(world.hub.head(number), "error")
+
+
 async def test_statuses_survive_an_outage_of_the_forge_and_a_killed_server(world: PullServer) -> None:
     number = world.open("mia", Where.SAME, note__txt="a")
     head = world.hub.head(number)

@@ -35,7 +35,7 @@ class GiteaServer(ForgeServer):
         super().__init__("/api/v1")
         self.types = TypeScriptTypes(DATA / f"{types}.d.ts")
         self.count = itertools.count(10)
-        self.start = datetime(2026, 9, 1, tzinfo=UTC)
+        self.start = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=1)
         self.people: dict[int, dict[str, Any]] = {}
         self.permissions: dict[int, str] = {}
         self.repositories: dict[str, dict[str, Any]] = {}
@@ -186,7 +186,9 @@ class GiteaServer(ForgeServer):
         return [one for one in self.comments.values() if one["pull_request_url"].endswith(f"/pulls/{number}")]
 
     def _list_comments(self, call: Call) -> Said:
-        return Said(200, self.on(int(call.parts[2])))  # pages came with Gitea 1.24
+        since = datetime.fromisoformat(call.query["since"])
+        newer = [one for one in self.on(int(call.parts[2])) if datetime.fromisoformat(one["updated_at"]) >= since]
+        return Said(200, newer)  # Gitea 1.23 and Forgejo 11 know no pages here
 
     def _write_comment(self, call: Call) -> Said:
         return self._checked("CreateIssueCommentOption", call) or Said(

@@ -81,8 +81,13 @@ class PullServer:
 
 
 @contextlib.asynccontextmanager
-async def pull_server(directory: Path, store: ScratchStore, extra: str = "") -> AsyncIterator[PullServer]:
-    """Give a server that is not started yet; the forge's repository has the checkout's commits."""
+async def pull_server(
+    directory: Path, store: ScratchStore, extra: str = "", *, unsandboxed_builds: bool = True
+) -> AsyncIterator[PullServer]:
+    """Give a server that is not started yet; the forge's repository has the checkout's commits.
+
+    Scratch stores build without Nix's sandbox, so the server is told to put up with that.
+    """
     top, secrets = directory / "mill", directory / "secrets"
     top.mkdir()
     secrets.mkdir(mode=0o700)
@@ -93,6 +98,7 @@ async def pull_server(directory: Path, store: ScratchStore, extra: str = "") -> 
         for file in secrets.iterdir():
             file.chmod(0o600)
         settings = f"""{extra}
+unsandboxed-builds = {str(unsandboxed_builds).lower()}
 [credentials]
 hub-token = "{secrets}/token"
 hub-hook = "{secrets}/hook-new"

@@ -20,8 +20,11 @@ from nixmill.engine.forge_desk import ForgeDesk
 from nixmill.engine.office_runs import RunOffice
 from nixmill.engine.pulls import Pulls
 from nixmill.engine.status_desk import StatusDesk
+from nixmill.engine.watch import Watch
+from nixmill.nix.build_result import BuildStatus
 from tests.contract.forge_world import Spec
 from tests.fakes.forge import FakeForge
+from tests.fakes.store import Script
 from tests.support.journey_world import CHANGE, JourneyWorld, Process, a_world, populate
 from tests.support.world import LoopClock
 
@@ -45,6 +48,7 @@ class PullWorld:
     forge: FakeForge
     project: Project
     process: Process
+    watch: Watch
     pulls: Pulls
     desk: ForgeDesk
     office: RunOffice
@@ -103,6 +107,15 @@ class PullWorld:
         drv = store.derivation(f"good-{self._made}")
         return self.made.world.commit([self.made.world.attribute("good", drv)])
 
+    def failing(self, count: int) -> str:
+        """Commit that many attributes that fail; return the commit."""
+        world = self.made.world
+        self._made = getattr(self, "_made", 0) + 1
+        drvs = [world.store.derivation(f"failing-{self._made}-{at}") for at in range(count)]
+        for drv in drvs:
+            world.builder.script(drv, Script(status=BuildStatus.PERMANENT_FAILURE, message="no"))
+        return world.commit([world.attribute(f"failing{at}", drv) for at, drv in enumerate(drvs)])
+
     def bad(self) -> str:
         """Commit two good attributes and one that fails; return the commit."""
         return populate(self.made)
@@ -134,8 +147,8 @@ def _world(made: JourneyWorld, forge: FakeForge) -> PullWorld:
     office = RunOffice(doors, watch, journey)
     desk = ForgeDesk(doors, watch, pulls, Commands(doors, pulls, office))
     statuses = StatusDesk(doors, lambda: 0.0)
-    made_world = PullWorld(made, forge, made.project, process, pulls, desk, office, statuses, cast("MovableClock", made.clock))
-
+    clock = cast("MovableClock", made.clock)
+    made_world = PullWorld(made, forge, made.project, process, watch, pulls, desk, office, statuses, clock)
     for login, permission in (("mia", Permission.WRITE), ("sam", Permission.READ), ("eve", Permission.NONE)):
         forge.users.pop(login, None)
         person = forge.user(login)

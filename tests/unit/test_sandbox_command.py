@@ -7,6 +7,9 @@ from pathlib import Path
 import pytest
 
 from nixmill.core.errors import InputError
+from nixmill.core.evaluation import FlakeTarget
+from nixmill.edge.evaluator import confine
+from nixmill.edge.evaluator.source_text import Group
 from nixmill.edge.sandbox import private_etc, strange_user, system_parts
 from nixmill.edge.sandbox.bwrap_command import Interior, command
 from tests.support.programs import script
@@ -109,3 +112,22 @@ async def test_without_nix_there_is_a_sentence(tmp_path: Path) -> None:
 )
 def test_a_user_of_its_own_is_taken_where_there_can_be_one(maps: str, there: bool) -> None:  # noqa: FBT001 - the case
     assert strange_user.is_mapped(strange_user.FIRST, maps) is there
+
+
+@pytest.mark.parametrize(
+    ("reference", "places"),
+    [
+        ("git+file:///cache/repositories/x%20y?rev=1", ["/cache/repositories/x y"]),
+        ("path:/cache/trees/x", ["/cache/trees/x"]),
+        ("/cache/trees/x", ["/cache/trees/x"]),
+        ("git+https://example.org/etc", []),
+        ("git+file://host/etc", []),
+        ("git+ssh://git@example.org/root", []),
+        ("github:owner/repository", []),
+        ("git+file:///", []),
+        ("nixpkgs", []),
+    ],
+)
+def test_only_places_of_this_machine_are_shown_for_a_flake(reference: str, places: list[str]) -> None:
+    group = Group((FlakeTarget(reference=reference, attr=()),))
+    assert list(map(str, confine.needed(group))) == places

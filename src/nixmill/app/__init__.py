@@ -107,12 +107,15 @@ class App:
         *,
         hidden: tuple[Path, ...],
         network: Literal["proxy", "none"] = "none",
+        unsandboxed_builds: bool = False,
         guarded: bool = False,
     ) -> AsyncIterator[RunDoors]:
         """Open what a run of the server needs beside what the server has open; evaluation cannot read `hidden`.
 
         With `guarded` it is evaluated in the sandbox; raises `NotAllowedError` where this machine has none.
         """
+        if guarded and not unsandboxed_builds:
+            _check_build_sandbox(await self.installation())
         sandbox = await self._sandbox(choice, notice, network) if guarded else None
         async with contextlib.AsyncExitStack() as stack:
             place = await self._open_place(choice, notice, stack, hidden, sandbox)
@@ -269,6 +272,17 @@ def _refused(sandbox: "Sandbox | None") -> list[str]:
 def _is_for_nix(name: str) -> bool:
     """Say whether Nix gets a variable of the server: a build may ask for any that it has (`impureEnvVars`)."""
     return name in _FOR_NIX or name.startswith(_FOR_NIX_PREFIXES) or name.lower().endswith("_proxy")
+
+
+def _check_build_sandbox(nix: NixInstallation) -> None:
+    """Refuse to build what strangers wrote where builds could read this machine."""
+    said = nix.settings
+    if said.sandbox == "true" and not said.sandbox_fallback:
+        return
+    found = f"`sandbox = {said.sandbox}`" if said.sandbox != "true" else "`sandbox-fallback = true`"
+    sentence = f"Pull requests are not built here, since builds may read this machine: Nix has {found}."
+    remedy = "Set `sandbox = true` and `sandbox-fallback = false` in nix.conf (see `unsandboxed-builds`)."
+    raise NotAllowedError(f"{sentence} {remedy}", door="builder", action="open", subject="sandbox", retryable=False)
 
 
 def _check_access(nix: NixInstallation, address: str) -> None:

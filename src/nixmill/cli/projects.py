@@ -26,7 +26,7 @@ from nixmill.engine.books import Books
 from nixmill.engine.declaring import apply, gathered
 from nixmill.engine.project_checks import check_jobsets, check_project
 
-_OF_THE_DATABASE: Final = ("id", "project", "created_at", "declared")
+_OF_THE_DATABASE: Final = ("id", "project", "created_at", "declared", "repository_id")
 
 
 class MembersPage(msgspec.Struct, frozen=True, kw_only=True):

@@ -114,6 +114,8 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
     """None: repositories are watched by git alone, and there are no pull requests."""
     sandbox: Literal["require", "off"] = "require"
     """Whether pull requests are evaluated in a sandbox. `off` only where everybody who may open one is trusted."""
+    unsandboxed_builds: bool = False
+    """Whether pull requests are built though Nix's own sandbox is off; only where strangers open none."""
     sandbox_network: Literal["proxy", "none"] = "proxy"
     """What the sandbox reaches: public addresses through a filtering proxy, or nothing."""
     smtp: SmtpSettings | None = None

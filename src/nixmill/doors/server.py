@@ -97,7 +97,10 @@ class Changes(Protocol):
         """Record what became known of a run."""
 
     async def stop(self, number: int, superseded_by: int | None = None) -> bool:
-        """Ask that a change be cancelled; say whether it had no verdict yet."""
+        """Ask that a change be cancelled; say whether it had no verdict yet.
+
+        One that waits for approval ends at once, and what is left to do of it begins in the same transaction.
+        """
 
     async def ended(self, number: int, parcels: Sequence[Parcel], hooks: Sequence[HookRun]) -> None:
         """Record what follows from the end of a run: messages and hooks. Doing so again changes nothing."""

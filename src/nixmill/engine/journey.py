@@ -98,13 +98,11 @@ class Journey:
 
     async def cancel(self, change: Change, why: str = "") -> None:
         """Stop a run that is under way; one that was not begun has its verdict at once."""
-        if change.state is ChangeState.DONE:
-            await self.reporter.report(change.number)
-        elif change.number not in self._taken:
+        if change.state in {ChangeState.HELD, ChangeState.DONE}:
+            return  # the database ended it, and it is on its way to be concluded
+        if change.number not in self._taken:
             self._taken.add(change.number)
             await self._end(change, Verdict.CANCELLED, f"Cancelled before it began{why}.")
-            if change.state is ChangeState.HELD:  # nothing else will conclude it
-                await self._doors.durable.start(CHANGE, str(change.number))
         elif flow := self.flows.get(change.number):
             flow.cancel()
 

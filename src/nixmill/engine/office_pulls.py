@@ -50,7 +50,7 @@ class PullOffice(WhyOffice):
         self.desk = ForgeDesk(doors, watch, self.pulls, Commands(doors, self.pulls, self))
         self.reconciler = Reconciler(doors, self.pulls, watch)
         self.discovery = Discovery(doors, self.desk.repositories_changed)
-        self._roles: dict[tuple[int, str], _Believed] = {}
+        self._roles: dict[tuple[str, str, str], _Believed] = {}
 
     async def took(self, forge: str, event: Event) -> bool:
         """See `Office`."""
@@ -95,7 +95,7 @@ class PullOffice(WhyOffice):
         identity = await self._doors.members.identity(user.id, project.forge) if forge is not None else None
         if forge is None or identity is None:
             return Role.STRANGER
-        key, now = (project.id, identity.subject), self._doors.clock.monotonic()
+        key, now = (project.forge, project.repository, identity.subject), self._doors.clock.monotonic()
         believed = self._roles.get(key)
         if believed is None or believed.until < now:
             who = ForgeUser(id=identity.subject, login=identity.login)

@@ -70,6 +70,8 @@ async def _compared(doors: ServerDoors, project: Project, known: Known) -> ToApp
         files_more=compared.more,
         sensitive=sensitive,
         fixed_outputs=changed_hashes(compared.patches),
+        left_out=compared.more_patches,
+        endless=compared.endless,
     )
 
 

@@ -137,6 +137,7 @@ def shortened(found: ToApprove) -> ToApprove:
         files_more=found.files_more + more,
         sensitive=found.sensitive[:PATCHES_SHOWN],
         fixed_outputs=found.fixed_outputs[:FIXED_SHOWN],
+        left_out=found.left_out + max(len(found.sensitive) - PATCHES_SHOWN, 0),
     )
 
 

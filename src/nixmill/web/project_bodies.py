@@ -37,6 +37,9 @@ class ProjectBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     poll_s: PollS = 60
     weight: Weight = 1
     submodules: bool = False
+    forge: Line = ""
+    repository: Line = ""
+    drafts: bool = True
 
 
 class JobsetBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -77,6 +80,9 @@ class ProjectChange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     poll_s: PollS | UnsetType = UNSET
     weight: Weight | UnsetType = UNSET
     submodules: bool | UnsetType = UNSET
+    forge: Line | UnsetType = UNSET
+    repository: Line | UnsetType = UNSET
+    drafts: bool | UnsetType = UNSET
 
 
 class PartOfProject(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -89,7 +95,14 @@ class PartOfProject(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 def changed(project: Project, body: ProjectBody | ProjectChange) -> Project:
     """Return a project with what a body says of it."""
     given: dict[str, Any] = msgspec.structs.asdict(body)
-    return msgspec.structs.replace(project, **{name: value for name, value in given.items() if value is not UNSET})
+    after = msgspec.structs.replace(project, **{name: value for name, value in given.items() if value is not UNSET})
+    return rejoined(project, after)
+
+
+def rejoined(before: Project, after: Project) -> Project:
+    """Return a project without the id of a repository that is no longer its own."""
+    same = (before.forge, before.repository) == (after.forge, after.repository)
+    return after if same else msgspec.structs.replace(after, repository_id="")
 
 
 def jobsets_of(bodies: Sequence[JobsetBody], known: Sequence[Jobset]) -> list[Jobset]:

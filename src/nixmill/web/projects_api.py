@@ -9,6 +9,7 @@ from nixmill.core.access import Action, Role, Scope
 from nixmill.core.project import Project
 from nixmill.web.actions import Nothing
 from nixmill.web.asking import Ask, Asked
+from nixmill.web.forge_choice import refuse_forge
 from nixmill.web.project_bodies import (
     PartOfProject,
     WholeProject,
@@ -29,6 +30,7 @@ async def add(ask: Asked) -> Response:
     body = await ask.take(WholeProject)
     project = Project(**msgspec.structs.asdict(body.project))
     refuse_powers(ask, None, project)
+    await refuse_forge(ask, None, project)
     made = await ask.site.office.add_project(ask.asker, project, jobsets_of(body.jobsets, ()))
     await own(ask, made)
     return as_json(made, 201)
@@ -82,6 +84,7 @@ async def own(ask: Ask, project: Project) -> None:
 async def _save(ask: Ask, before: Project, body: PartOfProject, after: Project) -> Project:
     refuse_declared(ask, before)
     refuse_powers(ask, before, after)
+    await refuse_forge(ask, before, after)
     known = await ask.site.projects.jobsets(before.id)
     jobsets = None if body.jobsets is None else jobsets_of(body.jobsets, known)
     return await ask.site.office.change_project(ask.asker, after, jobsets)

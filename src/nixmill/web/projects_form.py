@@ -13,6 +13,7 @@ from nixmill.engine import project_checks as checks
 from nixmill.web import urls
 from nixmill.web.asking import Ask, Asked
 from nixmill.web.finding import find_project
+from nixmill.web.forge_choice import forge_mistakes
 from nixmill.web.project_bodies import refuse_declared
 from nixmill.web.projects_api import own, require_adding
 from nixmill.web.settings_form import EMPTY, SettingsForm, Typed, form_of, jobsets_of, project_of, typed
@@ -31,8 +32,12 @@ class SettingsPage(msgspec.Struct, frozen=True, kw_only=True):
     """Names of those that may be chosen."""
     schemes: tuple[str, ...]
     """Of URLs."""
+    forges: tuple[str, ...]
+    """Names of those that may be chosen."""
     webhook_url: str
     webhook_secret: str
+    forge_hook_url: str = ""
+    """Where the project's forge sends its events, with the secret of the server's settings."""
 
 
 class DeleteForm(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -108,6 +113,7 @@ async def _read(ask: Ask, told: Typed, before: Project | None) -> tuple[Project,
     jobsets = jobsets_of(told)
     if not ask.viewer.admin:
         told.mistakes.update(checks.for_administrators(before, project))
+    told.mistakes.update(await forge_mistakes(ask, before, project))
     taken = await find_project(ask.site.projects, project.name)
     if taken is not None and taken.name == project.name and taken.id != project.id:
         told.mistakes.setdefault("name", f"There is a project called {project.name!r} already. Choose another name.")
@@ -123,6 +129,8 @@ def _shown(ask: Ask, project: Project | None, jobsets: tuple[Jobset, ...], told:
         jobsets=jobsets,
         credentials=tuple(checks.credentials(ask.site.settings)) if ask.viewer.admin else (),
         schemes=tuple(checks.schemes(ask.site.settings)),
+        forges=tuple(one.name for one in ask.site.settings.forges),
+        forge_hook_url=url + urls.hook_forge(project.forge) if project and project.forge else "",
         webhook_url=url + urls.hook(project.name) if project else "",
         webhook_secret=ask.site.office.webhook_secret(project.id) if project else "",
     )

@@ -16,7 +16,7 @@ from nixmill.core.project import Jobset, Project, check_name, check_url
 from nixmill.engine import project_checks as checks
 from nixmill.engine.timers import check_schedule
 from nixmill.web.form_pieces import REMOVE, YES, Mistakes, line, lines, number, one_of, rows_of, text, words, written
-from nixmill.web.project_bodies import URL_MAX
+from nixmill.web.project_bodies import URL_MAX, rejoined
 
 T = TypeVar("T")
 Texts = tuple[str, ...]
@@ -34,6 +34,9 @@ class SettingsForm(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     poll_s: str = "60"
     weight: str = "1"
     submodules: str = ""
+    forge: str = ""
+    repository: str = ""
+    drafts: str = ""
     enabled: str = ""
     jobset_id: Texts = ()
     jobset_name: Texts = ()
@@ -105,7 +108,7 @@ def _row(jobset: Jobset) -> JobsetRow:
 def project_of(told: Typed, settings: ServerSettings, before: Project) -> Project:
     """Return `before` as the form wants it; mistakes are noted in `told`."""
     form = told.form
-    return msgspec.structs.replace(
+    after = msgspec.structs.replace(
         before,
         name=told.mistakes.take("name", lambda: check_name(form.name.strip()), before.name),
         title=told.mistakes.take("title", lambda: line(form.title), ""),
@@ -119,7 +122,11 @@ def project_of(told: Typed, settings: ServerSettings, before: Project) -> Projec
         poll_s=told.mistakes.take("poll_s", lambda: checks.check_poll_s(number(form.poll_s)), before.poll_s),
         weight=told.mistakes.take("weight", lambda: checks.check_weight(number(form.weight)), before.weight),
         submodules=form.submodules == YES,
+        forge=told.mistakes.take("forge", lambda: line(form.forge), before.forge),
+        repository=told.mistakes.take("repository", lambda: line(form.repository).strip("/"), before.repository),
+        drafts=form.drafts == YES,
     )
+    return rejoined(before, after)
 
 
 def jobsets_of(told: Typed) -> list[Jobset]:

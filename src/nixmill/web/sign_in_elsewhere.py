@@ -139,7 +139,8 @@ async def _user(asked: Ask, there: Provider, proven: Proven) -> User:
         return await _new_user(asked, proven, admin=admin)
     if user.disabled:
         raise RefusalError(403, f"The account {user.name} is disabled.", "Ask an administrator.")
-    user = await asked.site.accounts.save_user(user, proven.identity)  # they may be called something else by now
+    if proven.identity.login:  # they may be called something else by now
+        user = await asked.site.accounts.save_user(user, proven.identity)
     if admin and not user.admin:
         user = await asked.site.accounts.save_user(msgspec.structs.replace(user, admin=True))
         await asked.audit("become an administrator", user.name, detail="by the server's settings", by=user)

@@ -26,7 +26,7 @@ from nixmill.core.trust import Tier
 from nixmill.core.view.parts import PAGE_SIZE, Filter
 from nixmill.nix.attr_path import AttrPath, AttrPathError, parse, show, show_name
 from nixmill.nix.store_path import StorePath, name_part
-from nixmill.web import assets, charts, urls
+from nixmill.web import assets, charts, patches, urls
 
 SHORT_COMMIT: Final = 10
 LINE_MAX: Final = 1000
@@ -73,22 +73,6 @@ _FILTER_STATUS: Final[Mapping[Filter, Status]] = {
 def clean(text: str, limit: int = LINE_MAX) -> str:
     """Return text from outside as one line without controls, escapes and marks that reorder text."""
     return terminal_text.sanitise(str(text), colour=False, limit=limit)
-
-
-def patch_lines(text: str, most: int) -> Markup:
-    """Return the first lines of a patch as a block, what came and what went in colours."""
-    shown = clean_lines(text)
-    rows = [_patch_line(line) for line in shown[:most]]
-    if len(shown) > most:
-        rows.append(Markup('<span class="dim">… {} more lines: see them on the forge</span>').format(len(shown) - most))
-    return Markup('<pre class="text patch">{}</pre>').format(Markup("\n").join(rows))
-
-
-def _patch_line(line: str) -> Markup:
-    kind = {"+": "added", "-": "removed", "@": "dim"}.get(line[:1], "")
-    if line.startswith(("+++", "---", "diff ", "index ")):
-        kind = "dim"
-    return Markup('<span class="{}">{}</span>').format(kind, line) if kind else escape(line)
 
 
 def clean_lines(text: str) -> list[str]:
@@ -356,7 +340,7 @@ FILTERS: Final[Mapping[str, Callable[..., Any]]] = {
     "instant": instant,
     "name": name,
     "number": terminal_text.number,
-    "patch": patch_lines,
+    "patch": patches.patch,
     "of_outcome": of_outcome,
     "ref": ref,
     "siblings": siblings,

@@ -76,6 +76,8 @@ def approve_lines(line: PullLine, look: ToApprove, paint: Paint, columns: int) -
     lines += ["", *table(rows, "lrrl", paint, columns)]
     left = files - len(rows)
     lines += [paint.dim(f"  and {counted(left, 'more file')}")] if left > 0 else []
+    if look.left_out or look.endless:
+        lines += ["", f"{paint.glyph(Status.TROUBLE)} This is not everything: look at the rest on the forge."]
     for patch in look.sensitive:
         lines += ["", *_patch(patch.text, paint, columns)]
         lines += [paint.dim("  … it is longer: see the rest on the forge")] if patch.cut else []
@@ -94,7 +96,7 @@ def _fixed(fixed: Sequence[str], paint: Paint, columns: int) -> list[str]:
 def _patch(text: str, paint: Paint, columns: int) -> list[str]:
     """Return a patch whole (lines wrap: nothing that is approved is cut off at the edge), in colours."""
     del columns
-    lines = paint.lines(text)
+    lines = paint.lines(text.removesuffix("\n"))
     shown = [_patch_line(line, paint) for line in lines[:PATCH_LINES_MAX]]
     left = len(lines) - len(shown)
     return [*shown, *([paint.dim(f"  … {counted(left, 'more line')}: see them on the forge")] if left > 0 else [])]

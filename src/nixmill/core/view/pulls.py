@@ -57,6 +57,10 @@ class ToApprove(msgspec.Struct, frozen=True, kw_only=True):
     """flake.nix, lock files, CI configuration."""
     fixed_outputs: tuple[str, ...]
     """Lines with a fixed-output hash that came or changed, as `path: line`."""
+    left_out: int = 0
+    """Patches that were not looked through, or are not shown, because of their number or size."""
+    endless: bool = False
+    """There were so many differences that git was stopped: not all of them are here."""
     fault: str = ""
     """Why nothing can be shown; empty where it is shown."""
 

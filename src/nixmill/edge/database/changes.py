@@ -104,12 +104,19 @@ class SqlChanges:
 
     async def stop(self, number: int, superseded_by: int | None = None) -> bool:
         """See `Changes`."""
-        open_ = (_run.c.number == number) & _run.c.verdict.is_(None) & (_run.c.state != "")
-        values = {"cancel_asked": True, "superseded_by": func.coalesce(_run.c.superseded_by, superseded_by)}
-        query = update(_run).where(open_).values(values)
-        return await self._database.write(
-            lambda connection: connection.execute(query).rowcount == 1, action="cancel a run"
-        )
+        now = self._now()
+        why = f": run {superseded_by} is newer" if superseded_by else ""
+
+        def record(connection: Connection) -> bool:
+            open_ = (_run.c.number == number) & _run.c.verdict.is_(None) & (_run.c.state != "")
+            values = {"cancel_asked": True, "superseded_by": func.coalesce(_run.c.superseded_by, superseded_by)}
+            stopped = connection.execute(update(_run).where(open_).values(values)).rowcount == 1
+            ended = end_held(connection, _run.c.number == number, f"Cancelled before it began{why}.", now)
+            if ended:
+                self._on_accept(connection, ended)
+            return stopped
+
+        return await self._database.write(record, action="cancel a run")
 
     async def ended(self, number: int, parcels: Sequence[Parcel], hooks: Sequence[HookRun]) -> None:
         """See `Changes`. A run that was deleted meanwhile has no consequences."""

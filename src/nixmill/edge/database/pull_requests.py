@@ -84,7 +84,8 @@ class SqlPullRequests:
         """See `PullRequests`."""
         now = self._now()
         return await self._database.write(
-            lambda connection: _withdraw(connection, numbers, why, now), action="cancel the runs of a pull request"
+            lambda connection: self._withdraw(connection, numbers, why, now),
+            action="cancel the runs of a pull request",
         )
 
     async def approvals(self, project: int, number: int) -> Sequence[Approval]:
@@ -92,6 +93,17 @@ class SqlPullRequests:
         return await self._database.read(
             lambda connection: approvals_of(connection, project, number), action="list approvals"
         )
+
+    def _withdraw(self, connection: Connection, numbers: Collection[int], why: str, now: float) -> list[int]:
+        of = _run.c
+        open_ = of.number.in_(sorted(numbers)) & of.verdict.is_(None) & (of.state != "")
+        marked = update(_run).where(open_).values(withdrawn=True, cancel_asked=True).returning(of.number)
+        found = sorted(connection.execute(marked).scalars())
+        # What an approval let go on in the last moment is no longer held, and is cancelled by who works on it.
+        ended = end_held(connection, of.number.in_(found), f"Cancelled{why}.", now)
+        if ended:
+            self._on_accept(connection, ended)
+        return found
 
 
 def approvals_of(connection: Connection, project: int, number: int) -> list[Approval]:
@@ -177,13 +189,3 @@ def _released(connection: Connection, approval: Approval) -> list[int]:
     )
     query = update(_run).where(waits).values(state=ChangeState.WAITING.value).returning(of.number)
     return sorted(connection.execute(query).scalars())
-
-
-def _withdraw(connection: Connection, numbers: Collection[int], why: str, now: float) -> list[int]:
-    of = _run.c
-    open_ = of.number.in_(sorted(numbers)) & of.verdict.is_(None) & (of.state != "")
-    marked = update(_run).where(open_).values(withdrawn=True, cancel_asked=True).returning(of.number)
-    found = sorted(connection.execute(marked).scalars())
-    # What an approval let go on in the last moment is no longer held, and is cancelled by who works on it.
-    end_held(connection, of.number.in_(found), f"Cancelled{why}.", now)
-    return found

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Final
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from nixmill.core.evaluation import FlakeTarget
 from nixmill.edge.evaluator import confined
@@ -54,8 +54,13 @@ def needed(group: Group) -> list[Path]:
     if group.tree_path:
         return [Path(group.tree_path)]
     references = {target.reference for target in group.targets if isinstance(target, FlakeTarget)}
-    repositories = [Path(unquote(urlsplit(reference).path)) for reference in references]
+    repositories = [Path(unquote(url.path)) for url in map(urlsplit, references) if _is_of_this_machine(url)]
     return [path for repository in repositories for path in (repository, *_objects(repository))]
+
+
+def _is_of_this_machine(url: SplitResult) -> bool:
+    """Say whether a reference means a place here: `git+https://example.org/etc` does not mean our `/etc`."""
+    return url.scheme in {"", "file", "git+file", "path"} and not url.netloc and len(Path(url.path).parts) > 1
 
 
 def _objects(repository: Path) -> list[Path]:

@@ -51,7 +51,7 @@ class GiteaForge:
         self._web = ForgeWeb(api, name=settings.name, clock=clock)
         self._ask = GiteaAsk(self._credentials, settings.token)
         self._statuses = GiteaStatuses(self._web, self._ask)
-        self._replies = GiteaReplies(self._web, self._ask)
+        self._replies = GiteaReplies(self._web, self._ask, clock)
         self._hooks = GiteaHooks(self._web, self._ask)
 
     # Forge

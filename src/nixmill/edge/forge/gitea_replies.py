@@ -1,8 +1,10 @@
 """Answers to comments on Gitea and Forgejo: a comment of our own, and a reaction."""
 
+from datetime import UTC, datetime
 from typing import Final
 
 from nixmill.core.posting import Reply
+from nixmill.doors import Clock
 from nixmill.edge.forge.gitea_ask import PAGE, READ_ISSUES, READ_USER, WRITE_ISSUES, GiteaAsk
 from nixmill.edge.forge.gitea_wire import WireComment, WireUser
 from nixmill.edge.forge.numbered_pages import read_pages
@@ -11,13 +13,17 @@ from nixmill.edge.forge.web import ForgeWeb
 
 COMMENTS_MAX: Final = 2000
 """Comments of a pull request that are looked through for an answer that was given already."""
+SEARCH_S: Final = 7 * 86_400.0
+"""How old an answer can be that is still found: longer than an answer is tried for. A list of all comments ever written
+could be longer than is read of an answer."""
 
 
 class GiteaReplies:
     """Answers."""
 
-    def __init__(self, web: ForgeWeb, ask: GiteaAsk) -> None:
+    def __init__(self, web: ForgeWeb, ask: GiteaAsk, clock: Clock) -> None:
         """Ask through `web`."""
+        self._clock = clock
         self._web = web
         self._ask = ask
 
@@ -46,6 +52,8 @@ class GiteaReplies:
         us = await self._web.do(WireUser, self._ask.plain(("user",), "say who we are", READ_USER))
         parts: tuple[str | int, ...] = ("issues", reply.pull_request, "comments")
         action = f"read the comments on pull request {reply.pull_request} of {reply.repository}"
-        ask = self._ask.of(reply.repository, parts, action, READ_ISSUES, query={"limit": PAGE})
+        since = datetime.fromtimestamp(self._clock.now() - SEARCH_S, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        query: dict[str, str | int] = {"limit": PAGE, "since": since}
+        ask = self._ask.of(reply.repository, parts, action, READ_ISSUES, query=query)
         comments = await read_pages(self._web, WireComment, ask, limit=COMMENTS_MAX)
         return any(one.user is not None and one.user.id == us.id and mark in one.body for one in comments)

@@ -5,10 +5,11 @@ The addresses in `Link` headers name the forge as people reach it, which may not
 
 from typing import Final, TypeVar
 
-from nixmill.edge.forge.web import Ask, ForgeWeb
+from nixmill.edge.forge.web import Answer, Ask, ForgeWeb
 
 PAGES_MAX: Final = 200
 """Pages of one list that are read."""
+ITEMS_MAX: Final = 10**9
 
 T = TypeVar("T")
 
@@ -16,22 +17,25 @@ T = TypeVar("T")
 async def read_pages(web: ForgeWeb, kind: type[T], ask: Ask, *, limit: int) -> list[T]:
     """Return the items of a list, at most `limit`; empty where it is not there.
 
-    A page may be shorter than was asked for, so only the forge's own count or an empty page ends the list.
+    A page may be shorter than was asked for, so only the forge's own count or an empty page ends the list; or the same
+    page once more, where the forge has no pages of this list.
     """
     found: list[T] = []
+    before = b""
     for number in range(1, PAGES_MAX + 1):
-        page, total = await _page(web, kind, ask._replace(query={**ask.query, "page": number}))
-        found += page
-        if not page or len(found) >= limit or (total is not None and len(found) >= total):
+        answer = await web.send(ask._replace(query={**ask.query, "page": number}))
+        if not 200 <= answer.status < 300 or answer.body == before:
             break
+        # mypy cannot see that list[kind] is a type.
+        page = web.decoded(list[kind] | None, answer, ask)  # type: ignore[arg-type, valid-type]
+        found += page or []
+        if not page or len(found) >= min(limit, _total(answer)):
+            break
+        before = answer.body
     return found[:limit]
 
 
-async def _page(web: ForgeWeb, kind: type[T], ask: Ask) -> tuple[list[T], int | None]:
-    answer = await web.send(ask)
-    if not 200 <= answer.status < 300:
-        return [], None
-    # mypy cannot see that list[kind] is a type.
-    items = web.decoded(list[kind] | None, answer, ask)  # type: ignore[arg-type, valid-type]
-    total = answer.headers.get("x-total-count") or answer.headers.get("x-total", "")
-    return items or [], int(total[:9]) if total.isascii() and total.isdigit() else None
+def _total(answer: Answer) -> int:
+    """Return how many items there are, as the forge counts them."""
+    told = answer.headers.get("x-total-count") or answer.headers.get("x-total", "")
+    return int(told[:9]) if told.isascii() and told.isdigit() else ITEMS_MAX

@@ -220,8 +220,8 @@ class ForgeWeb:
             except (httpx2.InvalidURL, UnicodeError):
                 pass
         raise DoorError(
-            f"The forge {self._name} was not asked to {ask.action}: its address or the credential for it has characters "
-            "that no request can carry. Mend the server's settings.",
+            f"The forge {self._name} was not asked to {ask.action}: its address or the credential for it has "
+            "characters that no request can carry. Mend the server's settings.",
             door="forge",
             action=ask.action,
             subject=self._name,

@@ -144,33 +144,40 @@ async def start(
     """
     ours, theirs = socket.socketpair()
     with theirs:
+        control = Control(*await asyncio.open_connection(sock=ours), interior.store_dir)
+        things = contextlib.AsyncExitStack()
+        things.callback(control.hang_up)
         first = [python, "-I", "-S", f"{inside.HIDDEN}/inside.py", str(theirs.fileno())]
         argv = command(bwrap, interior, first)
         if user is not None:
             argv = [python, "-I", "-S", enter.__file__, str(user), str(user), "--", *argv]
-        process = await CellProcess.start(
-            argv,
-            environment={"PATH": os.defpath},
-            directory="/",
-            output=output,
-            linger_s=linger_s,
-            inherited=(theirs.fileno(),),
-            meter=meter,
-        )
-    reader, writer = await asyncio.open_connection(sock=ours)
-    control = Control(reader, writer, interior.store_dir)
-    things = contextlib.AsyncExitStack()
-    things.callback(control.hang_up)
+        try:
+            process = await CellProcess.start(
+                argv,
+                environment={"PATH": os.defpath},
+                directory="/",
+                output=output,
+                linger_s=linger_s,
+                inherited=(theirs.fileno(),),
+                meter=meter,
+            )
+        except BaseException:
+            await things.aclose()
+            raise
     process.attach(None, things)
+    await _begin(process, control, orders, things)
+    return process, control
+
+
+async def _begin(process: CellProcess, control: Control, orders: Orders, things: contextlib.AsyncExitStack) -> None:
     try:
         number = await control.begin(orders)
     except EOFError:
-        return process, control
+        return  # it has said why
     except BaseException:
         await process.kill()
         raise
     process.attach(_seen_from_here(process.pid, number), things)
-    return process, control
 
 
 def _seen_from_here(bwrap: int, number: int) -> int | None:

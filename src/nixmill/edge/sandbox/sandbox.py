@@ -86,6 +86,7 @@ class Sandbox:
         self._limits = limits
         self._bwrap = bwrap
         self._allow = allow
+        self._parts: dict[str, SystemParts] = {}
 
     async def unavailable(self, trees: Path | None = None) -> str:
         """Say in a sentence why there can be no sandbox on this machine; nothing where there can.
@@ -111,7 +112,7 @@ class Sandbox:
         store_dir = self._environment.get("NIX_STORE_DIR", DEFAULT_STORE_DIR)
         if not Path(store_dir).is_dir():  # noqa: ASYNC240 - one stat
             raise InputError(f"There is no store at {store_dir} yet.", "Build something with Nix first.")
-        parts = await system_parts.find((program, *_PROGRAMS), self._environment)
+        parts = await self._parts_for(program)
         view = StoreView(self._readable, store_dir=store_dir, allow_builds=allow_builds)
         async with contextlib.AsyncExitStack() as stack:
             place = Path(stack.enter_context(scratch.temporary(in_memory=True)))
@@ -123,6 +124,12 @@ class Sandbox:
                 give(place / "n", user)
             stack.push_async_callback(upstream.settled)
             yield Enclosure(bwrap, parts, place, view, user, self._connect, self._network, self._limits, self._note)
+
+    async def _parts_for(self, program: str) -> SystemParts:
+        """Return what is needed of the system; found out once, as on NixOS Nix has to be asked."""
+        if program not in self._parts:
+            self._parts[program] = await system_parts.find((program, *_PROGRAMS), self._environment)
+        return self._parts[program]
 
     def _note(self, sentences: Collection[str]) -> None:
         self.refused += [sentence for sentence in sentences if sentence not in self.refused]
