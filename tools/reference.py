@@ -19,14 +19,14 @@ from rich.console import Console
 from nixmill import config
 from nixmill.cli.main import CommandLine
 from nixmill.cli.wiring import Wiring
-from nixmill.config import server
-from nixmill.config.forges import ForgeSettings
+from nixmill.config import forges, server
+from nixmill.config.server_file import WRITTEN
 from nixmill.core import hook, message, project
 from nixmill.core.access import ALLOWED_FROM, ROLES, SCOPE_OF, Action
 from nixmill.core.outcome import MEANING
 from nixmill.core.run_event import EXIT_CODE, USAGE_EXIT_CODE, RunEvent
 from nixmill.core.status import LOOK, of_outcome
-from nixmill.core.view import pages
+from nixmill.core.view import pages, pulls
 from nixmill.web.metrics import SERIES
 
 ROOT: Final = Path(__file__).parents[1]
@@ -108,18 +108,18 @@ def settings() -> str:
 
 def server_settings() -> str:
     """Return the fields of the server's settings file, top level first, then table by table."""
-    files = (Path(server.__file__), Path(hook.__file__))
+    files = (Path(server.__file__), Path(forges.__file__), Path(hook.__file__))
     tables: dict[str, type[msgspec.Struct]] = {
         "": server.ServerSettings,
         "[smtp]": server.SmtpSettings,
         "[matrix]": server.MatrixSettings,
         "[[oidc]]": server.OidcProvider,
-        "[[forge]]": ForgeSettings,
+        "[[forge]]": forges.ForgeSettings,
         "[[hook]]": hook.Hook,
         "[limits]": server.Limits,
         "[retention]": server.Retention,
     }
-    own = {name.strip("[]").replace("hook", "hooks") for name in tables}
+    own = {name.strip("[]") for name in tables} | set(WRITTEN)
     return _struct_table(tables, files, frozenset(own), "setting")
 
 
@@ -156,7 +156,7 @@ def metrics() -> str:
 def page_addresses() -> str:
     """Return the pages that are structs, with their addresses: what their docstrings begin with."""
     rows = []
-    for struct in vars(pages).values():
+    for struct in (*vars(pages).values(), *vars(pulls).values()):
         found = _ADDRESS.match(_first_line(struct.__doc__)) if isinstance(struct, type) else None
         if found is not None:
             rows.append((f"`{found[1]}`", found[2][:1].upper() + found[2][1:], f"`{struct.__name__}`"))

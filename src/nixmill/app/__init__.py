@@ -107,6 +107,7 @@ class App:
         *,
         hidden: tuple[Path, ...],
         network: Literal["proxy", "none"] = "none",
+        trees: Path | None = None,
         unsandboxed_builds: bool = False,
         guarded: bool = False,
     ) -> AsyncIterator[RunDoors]:
@@ -116,7 +117,7 @@ class App:
         """
         if guarded and not unsandboxed_builds:
             _check_build_sandbox(await self.installation())
-        sandbox = await self._sandbox(choice, notice, network) if guarded else None
+        sandbox = await self._sandbox(choice, notice, network, trees) if guarded else None
         async with contextlib.AsyncExitStack() as stack:
             place = await self._open_place(choice, notice, stack, hidden, sandbox)
             yield RunDoors(
@@ -235,15 +236,15 @@ class App:
         return remote if remote == "daemon" or remote.startswith(("unix://", "ssh")) else "stdio"
 
     async def _sandbox(
-        self, choice: StoreChoice, notice: Callable[[str], None], network: Literal["proxy", "none"]
+        self, choice: StoreChoice, notice: Callable[[str], None], network: Literal["proxy", "none"], trees: Path | None
     ) -> "Sandbox":
-        """Return the sandbox for what strangers wrote."""
+        """Return the sandbox for what strangers wrote, which can read below `trees`."""
         from nixmill.edge.sandbox import Sandbox  # noqa: PLC0415 - only servers with pull requests need it
         from nixmill.edge.sandbox.upstream import connector  # noqa: PLC0415
 
         settings = await self._daemon_settings(await self.installation(), notice)
         sandbox = Sandbox(self._environ, connect=connector(self._address(choice), settings), network=network)
-        if why := await sandbox.unavailable():
+        if why := await sandbox.unavailable(trees):
             sentence = f"This machine cannot evaluate pull requests safely: {why}"
             raise NotAllowedError(sentence, door="evaluator", action="open", subject="sandbox", retryable=False)
         return sandbox

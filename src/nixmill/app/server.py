@@ -166,6 +166,7 @@ async def _open_doors(app: "App", settings: ServerSettings, stack: contextlib.As
             shared["failures"],
             hidden=_hidden(settings),
             network=settings.sandbox_network,
+            trees=settings.state / "cache",
             unsandboxed_builds=settings.unsandboxed_builds,
         ),
         machines=await app.machines(choice),

@@ -231,7 +231,7 @@ class CommandLine:
         """Look whether this machine is fit for it.
 
         nixmill doctor
-        nixmill doctor --thorough          try the sandbox out with a tiny build too
+        nixmill doctor --thorough          prove by real attempts that builds and evaluations are isolated
         """
         return asyncio.run(doctor_command.doctor(self._wiring, thorough=thorough, json=json))
 

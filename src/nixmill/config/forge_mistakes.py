@@ -54,9 +54,9 @@ def _missing(forge: ForgeSettings, place: str) -> Iterator[Mistake]:
             if not forge.token or not forge.user:
                 remedy = "Write `user`, and in `token` the credential with its HTTP password (docs/forges.md)."
                 yield Mistake(place, "Gerrit needs a user with an HTTP password.", remedy)
-    if forge.create_hooks and not forge.webhook_secrets:
-        remedy = "Name credentials with secrets in `webhook-secrets`, or write `create-hooks = false`."
-        yield Mistake(f"{place} webhook-secrets", "is missing: nobody could tell the forge's events from others.", remedy)
+    if forge.create_hooks and not forge.webhook_secrets and forge.kind is not ForgeKind.GERRIT:
+        remedy = "Name credentials with secrets there, or write `create-hooks = false`."
+        yield Mistake(f"{place} webhook-secrets", "is missing: events of the forge could not be verified.", remedy)
     if forge.client_id and not forge.client_secret:
         yield Mistake(f"{place} client-secret", "is missing beside `client-id`.", "Name the credential that holds it.")
 

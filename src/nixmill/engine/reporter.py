@@ -30,8 +30,13 @@ from nixmill.engine.server_doors import ServerDoors
 from nixmill.engine.tails import filled
 
 LINES_MAX: Final = 2000
+FAILING_MAX: Final = 100
+"""Attributes that a report of a run under way looks at: only failing ones, and it names few of them."""
 GATHER_S: Final = 2.0
-"""Changes of a run that come within this time are one report."""
+"""A run rests so long between two reports on its way: what changes meanwhile is one report."""
+SHARE: Final = 0.1
+"""Of the time at most goes into reports of one run: those of a large run take long, so they are rarer."""
+LONG_S: Final = 3600.0
 
 log = structlog.get_logger("nixmill.report")
 
@@ -45,6 +50,8 @@ class Reporter:
         self._plans: dict[int, Planned] = {}
         self._forges: dict[str, ForgeSettings] = {forge.name: forge for forge in doors.settings.forges if forge.reports}
         self._hurried: set[int] = set()
+        self._rests: dict[int, float] = {}
+        """Until when (monotonic) a run is not reported again by `run`."""
         self._woken = asyncio.Event()
         self.told: Callable[[], None] = lambda: None
         """Called when statuses may have to be posted."""
@@ -53,25 +60,38 @@ class Reporter:
         """Report a run soon: something of it changed, perhaps its plan."""
         if plan is not None:
             self._plans[number] = plan
-        if self._forges:
+        if self._forges and number not in self._hurried:
             self._hurried.add(number)
             self._woken.set()
 
     async def run(self) -> None:
         """Report, for ever."""
         while True:
-            await self._woken.wait()
             self._woken.clear()
-            hurried, self._hurried = self._hurried, set()
-            for number in sorted(hurried):
+            for number in self._due():
+                began = self._doors.clock.monotonic()
                 try:
                     await self.report(number)
                 except DoorError as error:
                     log.warning("a report has to wait", run=number, fault=str(error))
-            await first_of(self._doors.clock.sleep(GATHER_S))
+                now = self._doors.clock.monotonic()
+                self._rests[number] = now + max(GATHER_S, (now - began) / SHARE)
+            await first_of(self._woken.wait(), self._doors.clock.sleep(self._pause_s()))
+
+    def _due(self) -> list[int]:
+        """Return what is to be reported now."""
+        now = self._doors.clock.monotonic()
+        self._rests = {number: until for number, until in self._rests.items() if until > now}
+        return sorted(self._hurried - self._rests.keys())
+
+    def _pause_s(self) -> float:
+        """Return how long nothing will be due unless something new happens."""
+        now = self._doors.clock.monotonic()
+        return max(0.0, min((self._rests.get(number, now) - now for number in self._hurried), default=LONG_S))
 
     async def report(self, number: int) -> None:
         """Record how the statuses of a run should stand now."""
+        self._hurried.discard(number)
         change = await self._doors.changes.change(number)
         project = await project_by_id(self._doors.projects, change.project) if change is not None else None
         if change is None or project is None or project.forge not in self._forges or not change.commit:

@@ -7,14 +7,16 @@ sends it again.
 import asyncio
 from typing import Final
 
+import structlog
 from fastapi import APIRouter, Request, Response
 
 from nixmill.core.forge import ForgeryError, MalformedEventError
-from nixmill.web.refusal import RefusalError, not_there
+from nixmill.web.refusal import RefusalError
 from nixmill.web.showing import as_json
 from nixmill.web.site import Site
 
 router: Final = APIRouter()
+log = structlog.get_logger("nixmill")
 LARGE: Final = 256 * 1024
 """Bytes from which on a delivery is read beside the event loop."""
 
@@ -23,16 +25,26 @@ LARGE: Final = 256 * 1024
 async def forge_webhook(request: Request, name: str) -> Response:
     """Take a webhook of a forge."""
     site: Site = request.app.state.site
+    body = await request.body()
     forge = site.forges.get(name)
     if forge is None:
-        raise not_there("forge of that name")
-    body = await request.body()
+        raise _unsigned()
     headers = {key.lower(): value for key, value in request.headers.items()}
     try:
         event = await asyncio.to_thread(forge.event, headers, body) if len(body) > LARGE else forge.event(headers, body)
     except ForgeryError as error:
-        raise RefusalError(401, str(error), "Give the hook the secret that the server's settings name.") from error
+        log.warning("a delivery of a forge was not signed as it should be", forge=name, error=str(error))
+        raise _unsigned() from error
     except MalformedEventError as error:
         raise RefusalError(400, str(error), "Is this hook of the right kind of forge?") from error
     new = await site.office.took(name, event)
     return as_json({"accepted": new, "delivery": event.delivery[:200]}, 202 if new else 200)
+
+
+def _unsigned() -> RefusalError:
+    """Return the answer to who does not know the secret: it does not say which forges there are."""
+    return RefusalError(
+        401,
+        "This delivery has no signature of a forge of that name, or a wrong one.",
+        "Give the hook the secret that the server's settings name, and the address with the forge's name there.",
+    )

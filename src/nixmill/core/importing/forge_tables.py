@@ -70,9 +70,9 @@ def _hook_secret(kind: str, values: Values, credentials: Credentials, findings: 
         return {"webhook-secrets": [credentials.name(path, f"{kind}-webhook")]}
     findings.to_do(
         f"Make a secret for webhooks of {kind}, such as with `openssl rand -hex 32`, put it into a file, and name that"
-        f" in [credentials] and in `webhook-secrets` of the forge {kind}."
+        f" in [credentials] and in `webhook-secrets` of the forge {kind}, in place of `create-hooks = false`."
     )
-    return {}
+    return {"create-hooks": False}
 
 
 def _choice(kind: str, values: Values, findings: Findings) -> dict[str, object]:
