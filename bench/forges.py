@@ -1,6 +1,6 @@
 """What is promised about forges, measured at the real program: `python -m bench.forges NAME`, or `all`.
 
-    python -m bench.forges [webhooks|storm|first|sandbox|merge|report|all] [--quick]
+    python -m bench.forges [webhooks|storm|first|sandbox|merge|all] [--quick]
 
 Each promise is a table; the exit code is 1 when a budget is missed. Git, Nix, the evaluation sandbox and HTTP are real,
 the store is a scratch one, and the forge is a Gitea of loopback. Webhooks come from a process of their own. Absolute
@@ -17,12 +17,15 @@ from typing import Final
 
 from bench.forges_hooks import webhooks
 from bench.forges_pulls import first, storm
+from bench.forges_tree import merge, sandboxed
 from bench.server_world import Figure, Options, show
 
 PROMISES: Final[dict[str, Callable[[Options], AsyncIterator[Figure]]]] = {
     "webhooks": webhooks,
     "storm": storm,
     "first": first,
+    "sandbox": sandboxed,
+    "merge": merge,
 }
 
 

@@ -30,7 +30,7 @@ class Burst(NamedTuple):
 
 
 async def webhooks(options: Options) -> AsyncIterator[Figure]:
-    """500 webhooks within 10 s while the server builds."""
+    """Send 500 webhooks within 10 s while the server builds."""
     rounds, pulls = (2, 10) if options.quick else (WEBHOOKS // PULLS, PULLS)
     busy = flake(**{f"busy{number}": job(f"busy{number}", WORK) for number in range(40 if options.quick else 400)})
     small = [{"flake__nix": flake(hello=job(f"hello{number}"))} for number in range(1, REPOSITORIES)]

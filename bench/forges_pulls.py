@@ -18,7 +18,7 @@ PENDING: Final = frozenset({"pending"})
 
 
 async def storm(options: Options) -> AsyncIterator[Figure]:
-    """A storm of pull requests that have one tree."""
+    """Open pull requests that have one tree, all at once."""
     count = 10 if options.quick else STORM
     jobs = {f"job{number}": job(f"job{number}") for number in range(JOBS)}
     async with forge_world([{"flake__nix": flake(**jobs)}]) as world:
@@ -40,9 +40,12 @@ async def storm(options: Options) -> AsyncIterator[Figure]:
         yield Figure("evaluations", _evaluations(world) - evaluated, "", 1, f"of {count} changes")
         yield Figure("runs that did not take the result of another", asked, "", 1)
         yield Figure("attempts to build or to fetch", _attempts(world) - built, "", 2, "2 derivations are new")
-        yield Figure("not good", sum(run["run"]["verdict"] != "passed" for run in runs), "", 0)
+        bad = [run["run"]["sentence"] for run in runs if run["run"]["verdict"] != "passed"]
+        yield Figure("not good", len(bad), "", 0, "".join(bad[:1]))
         yield Figure("the first is final after", at[0] - first, "s")
-        yield Figure("all are final after", at[-1] - first, "s", remark=f"{count / (at[-1] - first):.1f} changes a second")
+        yield Figure(
+            "all are final after", at[-1] - first, "s", remark=f"{count / (at[-1] - first):.1f} changes a second"
+        )
         yield Figure("statuses posted for a change, mean", sum(posted) / count, "", STATUSES_MAX)
         yield Figure("statuses posted for a change, most", max(posted), "")
         yield Figure("most memory", process.peak, "MiB", remark=f"{before:.0f} before")
@@ -76,7 +79,7 @@ def _final(world: ForgeWorld, heads: list[str]) -> int:
 
 
 async def first(options: Options) -> AsyncIterator[Figure]:
-    """From a webhook to what the forge shows: the first pending status, and the verdict of a tree that is known."""
+    """Measure how long after a webhook the forge shows the first pending status, and the verdict of a known tree."""
     pushes = 3 if options.quick else 10
     jobs = {f"job{number}": job(f"job{number}") for number in range(JOBS)}
     pending: list[float] = []

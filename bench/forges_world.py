@@ -1,4 +1,4 @@
-"""A server beside a forge with several repositories: real git, Nix, sandbox and webhooks; the forge answers on loopback."""
+"""A server beside a forge with several repositories: real git, Nix, sandbox and webhooks, all on loopback."""
 
 import asyncio
 import contextlib
@@ -223,7 +223,9 @@ class ForgeWorld:
         with contextlib.closing(sqlite3.connect(f"file:{self.server.state}/nixmill.sqlite?mode=ro", uri=True)) as found:
             return found.execute(query).fetchall()
 
-    async def until(self, what: str, holds: Callable[[], object], seconds: float = 120.0, look_s: float = LOOK_S) -> float:
+    async def until(
+        self, what: str, holds: Callable[[], object], seconds: float = 120.0, look_s: float = LOOK_S
+    ) -> float:
         """Wait until something holds; return for how many seconds that was."""
         began = time.perf_counter()
         while not holds():
@@ -278,7 +280,7 @@ def _settings(hub: Hub, place: Path) -> str:
         file = place / name
         file.touch(mode=0o600)
         file.write_text(secret)
-    return f"""
+    return f"""unsandboxed-builds = true
 [credentials]
 hub-token = "{place}/token"
 hub-hook = "{place}/hook"

@@ -153,7 +153,7 @@ class FakeForge:
         self.change(number, state=PullState.MERGED if merged else PullState.CLOSED)
 
     def write_comment(self, number: int, author: ForgeUser, text: str, *, path: str = "") -> str:
-        comment = Comment(id=str(self._next()), author=author, text=text)
+        comment = Comment(id=str(self._next()), author=author, text=text, at=self._tick())
         self.repos[path or self.path].comments[number, comment.id] = comment
         return comment.id
 

@@ -57,6 +57,14 @@ class FakeOffice:
         self._did("start", asker, project, ref, tuple(targets), commit)
         return self.number
 
+    async def trigger(self, asker: Asker, project: Project, jobset: Jobset, *, force: bool) -> Sequence[int]:
+        self._did("trigger", asker, project, jobset, force)
+        return [self.number] if force else []
+
+    async def streams(self, project: Project, ref: str) -> Sequence[Jobset]:
+        self._did("streams", project, ref)
+        return self.of_push.get(project.id, ())
+
     async def retry(self, asker: Asker, number: int, what: Again, path: AttrPath | None = None) -> int:
         self._did("retry", asker, number, what, path)
         return self.number

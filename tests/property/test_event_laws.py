@@ -12,7 +12,7 @@ from enum import Enum, auto
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from hypothesis import HealthCheck, Verbosity, example, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from nixmill.core.change import ChangeState
@@ -29,7 +29,7 @@ __all__ = ["template"]
 PULLS: Final = 3
 COMMITS: Final = 3
 """Commits that each pull request moves among."""
-EXAMPLES: Final = 30
+EXAMPLES: Final = int(__import__("os").environ.get("LAWS", "8"))
 
 
 class What(Enum):
@@ -169,9 +169,9 @@ class Story:
 
     def _branch(self, deed: Deed) -> list[Hint]:
         refs = self.world.made.remote.refs
-        if refs.pop("refs/heads/release", "") == "":
-            refs["refs/heads/release"] = refs["refs/heads/main"]
-        return [self.world.forge.hint(HintKind.PUSH, ref="refs/heads/release")]
+        if refs.pop("refs/heads/old", "") == "":
+            refs["refs/heads/old"] = refs["refs/heads/main"]
+        return [self.world.forge.hint(HintKind.PUSH, ref="refs/heads/old")]
 
     def _commanded(self, deed: Deed) -> list[Hint]:
         forge, commit = self.world.forge, self.commits[deed.pull][deed.pick]
@@ -277,6 +277,8 @@ def _commits(world: PullWorld, *, shared: bool) -> dict[int, list[str]]:
 
 async def _played(template: Path, history: Sequence[Deed], *, shared: bool, seed: int) -> tuple[dict[str, CheckState], set[str]]:
     async with a_pull_world(template) as world:
+        refs = world.made.remote.refs
+        refs["refs/heads/release"] = refs["refs/heads/main"]
         await world.watch.look(world.project)
         story = Story(world, _commits(world, shared=shared), random.Random(seed))  # noqa: S311 - can be repeated
         for deed in history:
@@ -298,7 +300,7 @@ def _with_heard_people(deed: Deed) -> Deed:
     return deed._replace(fate=Fate.PROMPT if deed.fate is not Fate.TWICE else Fate.TWICE) if deed.what in OF_PEOPLE else deed
 
 
-@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=EXAMPLES, phases=[Phase.explicit, Phase.generate], deadline=None, suppress_health_check=list(HealthCheck))
 @given(history=HISTORIES.map(lambda deeds: [deed for deed in deeds if deed.what is not What.CANCEL]), seed=st.integers(0, 9))
 def test_lost_late_and_doubled_events_end_as_perfect_ones_do(template: Path, history: list[Deed], seed: int) -> None:
     perfect = asyncio.run(_played(template, [_perfect(deed) for deed in history], shared=False, seed=seed))
@@ -306,7 +308,7 @@ def test_lost_late_and_doubled_events_end_as_perfect_ones_do(template: Path, his
     assert troubled == perfect
 
 
-@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=EXAMPLES, phases=[Phase.explicit, Phase.generate], deadline=None, suppress_health_check=list(HealthCheck))
 @given(history=HISTORIES, seed=st.integers(0, 9))
 def test_whatever_is_lost_and_whoever_shares_commits_every_run_ends_and_nothing_is_taken(
     template: Path, history: list[Deed], seed: int

@@ -59,6 +59,7 @@ async def test_the_queue_and_its_reasons(server: ClientServer) -> None:
         (("--anyway",), {"what": "anyway"}),
         (("--evaluate",), {"what": "evaluate"}),
         (("libfoo",), {"what": "attribute", "attribute": "packages.x86_64-linux.libfoo"}),
+        (("--build", "libfoo"), {"what": "build", "attribute": "packages.x86_64-linux.libfoo"}),
     ],
 )
 async def test_retry(server: ClientServer, arguments: tuple[str, ...], body: dict[str, str]) -> None:

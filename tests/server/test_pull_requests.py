@@ -77,6 +77,20 @@ async def test_what_is_tested_is_the_head_merged_into_the_tip_of_its_base(world:
     assert run["base_commit"] == world.project.git("rev-parse", "main")
 
 
+async def test_only_what_changed_is_built_where_the_base_is_good(world: PullServer) -> None:
+    first, second, third = job("first"), job("second"), job("third")
+    world.project.commit(flake__nix=flake(first=first, second=second))
+    async with world.server.administrator() as browser:
+        await browser.post("/p/hello/look", page="/p/hello")
+    await world.server.ended(2)
+    number = world.open("mia", Where.SAME, flake__nix=flake(first=first, second=third))
+    await world.told(number)
+    await world.until_status(world.hub.head(number), "success")
+    timeline = await world.server.get("/r/3/timeline")
+    assert [one["name"] for one in timeline["attempts"]] == ["third"]
+    assert (await world.server.get("/r/3"))["base"]["number"] == 2
+
+
 async def test_a_conflict_is_a_clear_failure(world: PullServer) -> None:
     number = world.open("mia", Where.SAME, note__txt="mine")
     world.project.commit(note__txt="yours")

@@ -1,74 +1,30 @@
 """Pull requests over HTTP: what people see of them, and how a stranger's commit is approved."""
 
 from collections.abc import AsyncIterator
-from typing import Any, Final
 
 import msgspec
 import pytest
 
-from nixmill.config.forges import ForgeSettings
-from nixmill.config.server import ServerSettings
 from nixmill.core.access import Role, Scope, Visibility
 from nixmill.core.change import ChangeState, Origin
-from nixmill.core.forge import ForgeKind, ForgeUser
+from nixmill.core.forge import ForgeUser
 from nixmill.core.merged import ChangedFile, FileChange, Patch
-from nixmill.core.project import Project
 from nixmill.core.pull_request import PullState
 from nixmill.core.trust import Tier
-from nixmill.core.view.pulls import ApprovalsPage, PullPage, PullsPage, ToApprove
-from tests.fakes.forge import FakeForge
+from nixmill.core.view.pulls import ApprovalsPage, PullPage, PullsPage
 from tests.support.forge_things import a_pull, a_pull_change, an_approval
-from tests.support.web import Browser, WebWorld, web_world
-
-HOSTILE: Final = "<script>alert(1)</script>\u202egnp.exe\x1b[31m"
-HEAD: Final = "c7" * 20
-LOOK: Final = ToApprove(
-    commit=HEAD,
-    since="b0" * 20,
-    since_approval=False,
-    commits=2,
-    files=(
-        ChangedFile(path="flake.nix", kind=FileChange.CHANGED, added=3, removed=1),
-        ChangedFile(path=HOSTILE, kind=FileChange.RENAMED, old_path=HOSTILE),
-    ),
-    files_more=4,
-    sensitive=(Patch(path="flake.nix", text=f"--- a/flake.nix\n+++ b/flake.nix\n@@ -1 +1 @@\n-old\n+{HOSTILE}\n"),),
-    fixed_outputs=(f"fetch.nix: sha256 = {HOSTILE}",),
-)
-
-
-def settings() -> ServerSettings:
-    forge = ForgeSettings(name="forge", kind=ForgeKind.GITEA, url="https://forge.example")
-    return ServerSettings(forges=(forge,))
+from tests.support.pull_pages import HEAD, LOOK, held_pull, hostile_pull, joined, pulls_world
+from tests.support.web import Browser, WebWorld
 
 
 @pytest.fixture
 async def world() -> AsyncIterator[WebWorld]:
-    async with web_world(settings(), forges={"forge": FakeForge()}) as made:
-        for name in ("member", "viewer", "owner"):
-            await made.user(name)
-        await made.user("root", admin=True)
+    async with pulls_world() as made:
         yield made
 
 
-async def mill(world: WebWorld, visibility: Visibility = Visibility.PUBLIC, name: str = "mill") -> Project:
-    """Return a project of the forge with a member and a viewer."""
-    made = await world.project(name, visibility, member=Role.MEMBER, viewer=Role.VIEWER)
-    joined = Project(
-        id=made.id, name=name, url=made.url, visibility=visibility, forge="forge", repository=f"octo/{name}"
-    )
-    return await world.site.projects.save_project(joined)
-
-
-async def stranger(world: WebWorld, project: Project, number: int = 7, **fields: Any) -> None:  # noqa: ANN401 - of a pull request
-    """Record a stranger's pull request that waits for approval."""
-    pull = a_pull(number, head_commit=HEAD, **fields)
-    held = a_pull_change(project.id, number, commit=HEAD)
-    await world.site.pulls.saw(project.id, pull, [held])
-
-
 async def test_a_pull_request_that_waits_says_what_there_is_to_approve(world: WebWorld) -> None:
-    await stranger(world, await mill(world), title=HOSTILE, labels=(HOSTILE,), head_ref=HOSTILE)
+    await hostile_pull(world, await joined(world))
     world.office.look_at = LOOK
     member = await world.signed_in("member")
     text = (await member.get("/p/mill/pull/7")).text
@@ -76,14 +32,14 @@ async def test_a_pull_request_that_waits_says_what_there_is_to_approve(world: We
     assert "from a stranger" in text
     assert f'name="commit" value="{HEAD}"' in text
     assert "in a sandbox, without secrets; a new push asks again" in text
-    assert "2 commits" in text and "6 files" in text and "+3" in text
+    assert "2 commits" in text and "8 files" in text and "+24" in text
     assert "Fixed-output hashes" in text
-    assert "<script>alert" not in text and "\u202e" not in text and "\x1b" not in text
+    assert "<script>window" not in text and "\u202e" not in text and "\x1b" not in text
     assert "data-live" not in text, "what is read before it is approved does not move"
 
 
 async def test_who_may_not_approve_sees_no_button_and_git_is_not_troubled(world: WebWorld) -> None:
-    await stranger(world, await mill(world))
+    await held_pull(world, await joined(world))
     world.office.look_at = LOOK
     for browser in (await world.browser(), await world.signed_in("viewer")):
         text = (await browser.get("/p/mill/pull/7")).text
@@ -93,8 +49,8 @@ async def test_who_may_not_approve_sees_no_button_and_git_is_not_troubled(world:
 
 
 async def test_the_button_approves_the_commit_that_was_shown(world: WebWorld) -> None:
-    project = await mill(world)
-    await stranger(world, project)
+    project = await joined(world)
+    await held_pull(world, project)
     world.office.look_at = LOOK
     member = await world.signed_in("member")
     answer = await member.post("/p/mill/pull/7/approve", {"commit": HEAD}, "/p/mill/pull/7")
@@ -104,7 +60,7 @@ async def test_the_button_approves_the_commit_that_was_shown(world: WebWorld) ->
 
 
 async def test_a_commit_that_is_not_the_head_any_more_is_refused(world: WebWorld) -> None:
-    await stranger(world, await mill(world))
+    await held_pull(world, await joined(world))
     world.office.look_at = LOOK
     member = await world.signed_in("member")
     answer = await member.post("/p/mill/pull/7/approve", {"commit": "d8" * 20}, "/p/mill/pull/7")
@@ -113,7 +69,7 @@ async def test_a_commit_that_is_not_the_head_any_more_is_refused(world: WebWorld
 
 
 async def test_approving_needs_the_right_a_token_of_the_form_and_a_commit(world: WebWorld) -> None:
-    await stranger(world, await mill(world))
+    await held_pull(world, await joined(world))
     member, viewer = await world.signed_in("member"), await world.signed_in("viewer")
     path = "/p/mill/pull/7/approve"
     assert (await viewer.post(path, {"commit": HEAD})).status_code == 403
@@ -126,7 +82,7 @@ async def test_approving_needs_the_right_a_token_of_the_form_and_a_commit(world:
 
 
 async def test_programs_approve_with_a_token_that_may_run(world: WebWorld) -> None:
-    await stranger(world, await mill(world))
+    await held_pull(world, await joined(world))
     reader = await world.api(await world.token("member", Scope.READ))
     runner = await world.api(await world.token("member", Scope.READ, Scope.RUN))
     body = {"commit": HEAD}
@@ -137,8 +93,8 @@ async def test_programs_approve_with_a_token_that_may_run(world: WebWorld) -> No
 
 
 async def test_the_json_twins_are_what_the_api_says(world: WebWorld) -> None:
-    project = await mill(world)
-    await stranger(world, project)
+    project = await joined(world)
+    await held_pull(world, project)
     await world.site.pulls.approve(an_approval(project.id, commit="b0" * 20))
     member = await world.signed_in("member")
     pull = msgspec.json.decode((await member.get("/p/mill/pull/7.json")).content, type=PullPage)
@@ -150,7 +106,7 @@ async def test_the_json_twins_are_what_the_api_says(world: WebWorld) -> None:
 
 
 async def test_open_and_closed_ones_stand_in_lists_with_pages(world: WebWorld) -> None:
-    project = await mill(world)
+    project = await joined(world)
     for number in range(1, 54):
         await world.site.pulls.saw(project.id, a_pull(number), [])
     await world.site.pulls.saw(project.id, a_pull(60, state=PullState.MERGED, title="long gone"), [])
@@ -165,7 +121,7 @@ async def test_open_and_closed_ones_stand_in_lists_with_pages(world: WebWorld) -
 
 
 async def test_members_are_told_in_the_head_of_each_page_and_at_home(world: WebWorld) -> None:
-    await stranger(world, await mill(world))
+    await held_pull(world, await joined(world))
     member = await world.signed_in("member")
     for path in ("/", "/queue", "/p/mill"):
         assert 'href="/approvals"' in (await member.get(path)).text, path
@@ -178,23 +134,20 @@ async def test_members_are_told_in_the_head_of_each_page_and_at_home(world: WebW
 
 
 async def test_many_pull_requests_elsewhere_hide_none_of_ours(world: WebWorld) -> None:
-    other = await mill(world, name="other")
+    other = await joined(world, name="other")
     await world.site.members.set_member(other.id, world.users["member"].id, Role.VIEWER)
     for number in range(1, 106):
-        await stranger(world, other, number)
-    ours = await mill(world, name="ours")
-    await stranger(world, ours, 9)
+        await held_pull(world, other, number)
+    ours = await joined(world, name="ours")
+    await held_pull(world, ours, 9)
     held = (await (await world.signed_in("member")).get("/approvals.json")).json()["pulls"]
     assert [(line["project"]["name"], line["number"]) for line in held] == [("ours", 9)]
 
 
 async def test_runs_of_a_pull_request_lead_to_it(world: WebWorld) -> None:
-    project = await mill(world)
-    await stranger(world, project)
-    run = await world.site.pulls.pull_request(project.id, 7)
-    assert run is not None
+    run = await held_pull(world, await joined(world))
     browser = await world.signed_in("member")
-    page = (await browser.get(f"/r/{run.changes[0].number}")).text
+    page = (await browser.get(f"/r/{run}")).text
     assert 'href="/p/mill/pull/7"' in page and "Grind finer" in page
     assert 'href="/p/mill/pull/7#approve"' in page and "Look at it and approve it" in page
     assert "Waiting for approval" in page
@@ -203,7 +156,7 @@ async def test_runs_of_a_pull_request_lead_to_it(world: WebWorld) -> None:
 
 
 async def test_a_look_of_git_that_fails_or_takes_long_leaves_a_page(world: WebWorld) -> None:
-    await stranger(world, await mill(world))
+    await held_pull(world, await joined(world))
     world.office.look_at = msgspec.structs.replace(LOOK, fault="The repository does not answer.", files=())
     text = (await (await world.signed_in("member")).get("/p/mill/pull/7")).text
     assert "What changed cannot be shown: The repository does not answer." in text
@@ -211,7 +164,7 @@ async def test_a_look_of_git_that_fails_or_takes_long_leaves_a_page(world: WebWo
 
 
 async def test_what_is_huge_is_cut_and_says_so(world: WebWorld) -> None:
-    await stranger(world, await mill(world))
+    await held_pull(world, await joined(world))
     files = tuple(ChangedFile(path=f"pkgs/{at}.nix", kind=FileChange.ADDED, added=1) for at in range(3000))
     patches = tuple(Patch(path=f"{at}/flake.nix", text="+x\n" * 5000) for at in range(30))
     world.office.look_at = msgspec.structs.replace(LOOK, files=files, sensitive=patches, fixed_outputs=("x: y",) * 9000)
@@ -223,14 +176,14 @@ async def test_what_is_huge_is_cut_and_says_so(world: WebWorld) -> None:
 
 @pytest.mark.parametrize("url", ["javascript:alert(1)", "data:text/html,x", "//evil.example", ""])
 async def test_only_addresses_of_the_web_become_links(world: WebWorld, url: str) -> None:
-    await stranger(world, await mill(world), url=url)
+    await held_pull(world, await joined(world), url=url)
     text = (await (await world.browser()).get("/p/mill/pull/7")).text
     assert "on the forge</a>" not in text
     assert "javascript:" not in text
 
 
 async def test_one_attribute_is_built_anyway(world: WebWorld) -> None:
-    project = await mill(world)
+    project = await joined(world)
     number = (await world.site.changes.accept([a_pull_change(project.id, 8, state=ChangeState.WAITING)]))[0]
     member = await world.signed_in("member")
     fields = {"what": "build", "attribute": "checks.x86_64-linux.a"}
@@ -241,7 +194,7 @@ async def test_one_attribute_is_built_anyway(world: WebWorld) -> None:
 
 
 async def test_a_member_of_the_repository_waits_for_nobody(world: WebWorld) -> None:
-    project = await mill(world)
+    project = await joined(world)
     pull = a_pull(8, head_commit="e1" * 20, author=ForgeUser(id="3", login="mia"))
     change = a_pull_change(
         project.id, 8, commit="e1" * 20, state=ChangeState.WAITING, tier=Tier.MEMBER, origin=Origin.PULL_REQUEST
@@ -253,7 +206,7 @@ async def test_a_member_of_the_repository_waits_for_nobody(world: WebWorld) -> N
 
 
 async def test_there_is_no_pull_request_of_a_project_that_is_hidden(world: WebWorld) -> None:
-    await stranger(world, await mill(world, Visibility.PRIVATE))
+    await held_pull(world, await joined(world, Visibility.PRIVATE))
     outside: Browser = await world.signed_in("owner")
     for path in ("/p/mill/pulls", "/p/mill/pull/7", "/p/mill/pull/8"):
         answer = await outside.get(path)

@@ -45,6 +45,9 @@ NEEDS: Final[dict[tuple[str, str], Need]] = {
     ("POST", "/admin/users/{number}/delete"): Action.CHANGE_USERS,
     ("GET", "/api"): OPEN,
     ("GET", "/api/openapi.json"): OPEN,
+    ("POST", "/api/push"): "apart: test_hydra_push",
+    ("POST", "/api/push-gitea"): "apart: signed by its sender",
+    ("POST", "/api/push-github"): "apart: signed by its sender",
     ("GET", "/compare"): "apart: leads on to the pair that is named",
     ("GET", "/compare/{before}/{after}"): Action.SEE,
     ("GET", "/current-user"): SIGNED,
@@ -119,6 +122,7 @@ READING: Final = frozenset(
         "numbers",
         "to_approve",
         "forge_role",
+        "streams",
     }
 )
 """What the office is asked without doing anything."""

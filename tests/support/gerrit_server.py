@@ -15,6 +15,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from tests.support import git_server
+
 USER, PASSWORD, OWN_ID = "nixmill", "http-password", 1_000_000
 TRUSTED = "known-people"
 LABEL = "Verified"
@@ -76,6 +78,8 @@ class GerritState:
     asked: list[str] = field(default_factory=list)
     """Method and address of every request."""
     reviews: list[dict[str, Json]] = field(default_factory=list)
+    git: git_server.GitServer | None = None
+    """What answers git, where there are repositories."""
     now: float = 1_700_000_000.0
 
     def account(self, id_: int) -> dict[str, Json]:
@@ -145,11 +149,21 @@ class _Handler(BaseHTTPRequestHandler):
         """Be silent."""
 
     def do_GET(self) -> None:
-        self._answer(None)
+        if not self._is_for_git():
+            self._answer(None)
 
     def do_POST(self) -> None:
+        if self._is_for_git():
+            return
         data = self.rfile.read(int(self.headers.get("content-length", "0")))
         self._answer(json.loads(data))
+
+    def _is_for_git(self) -> bool:
+        """Say whether git asks; it was answered then."""
+        if self.state.git is None or not urlsplit(self.path).path.endswith(("/info/refs", "/git-upload-pack")):
+            return False
+        git_server.answer(self, self.state.git)
+        return True
 
     def _answer(self, body: Json) -> None:
         self.state.asked.append(f"{self.command} {self.path}")

@@ -28,6 +28,8 @@ class GitServer:
     port: int = 0
     login: str = ""
     """`user:password` that is asked for; empty: everybody may read."""
+    more_logins: set[str] = field(default_factory=set)
+    """Others that are as good."""
     status: int = 0
     """Answer everything with this status."""
     redirect: str = ""
@@ -53,10 +55,10 @@ def git_server(root: Path) -> Iterator[GitServer]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            _answer(self, told)
+            answer(self, told)
 
         def do_POST(self) -> None:
-            _answer(self, told)
+            answer(self, told)
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name is inherited
             pass
@@ -76,7 +78,8 @@ def git_server(root: Path) -> Iterator[GitServer]:
         server.server_close()
 
 
-def _answer(request: BaseHTTPRequestHandler, told: GitServer) -> None:
+def answer(request: BaseHTTPRequestHandler, told: GitServer) -> None:
+    """Answer one request."""
     told.requests.append(request.path)
     if header := request.headers.get("Authorization"):
         told.authorizations.append(header)
@@ -90,7 +93,7 @@ def _answer(request: BaseHTTPRequestHandler, told: GitServer) -> None:
         request.send_response(302)
         request.send_header("Location", told.redirect + request.path)
         request.end_headers()
-    elif told.login and request.headers.get("Authorization") != _basic(told.login):
+    elif told.login and request.headers.get("Authorization") not in map(_basic, (told.login, *told.more_logins)):
         request.send_response(401)
         request.send_header("WWW-Authenticate", 'Basic realm="git"')
         request.end_headers()

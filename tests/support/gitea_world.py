@@ -111,6 +111,13 @@ class GiteaWorld:
         self.server.pulls[number]["updated_at"] = self.server.now()
         return self.head(number)
 
+    def adopt(self, number: int, commit: str) -> str:
+        """Make a commit the head of a pull request; return the ref at which git has to have it."""
+        self.server.commits.add(commit)
+        self.server.pulls[number]["head"]["sha"] = commit
+        self.server.pulls[number]["updated_at"] = self.server.now()
+        return f"refs/pull/{number}/head"
+
     def head(self, number: int) -> str:
         return str(self.server.pulls[number]["head"]["sha"])
 

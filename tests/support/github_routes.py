@@ -5,6 +5,7 @@ from typing import Any
 from tests.support.github_server import (
     APP,
     INSTALLATION,
+    SUSPENDED,
     Asked,
     GitHub,
     Reply,
@@ -54,6 +55,8 @@ def _installation_of(hub: GitHub, asked: Asked, _: Repository | None, parts: dic
 def _token(hub: GitHub, asked: Asked, _: Repository | None, parts: dict[str, str]) -> Reply:
     if parts["installation_id"] != str(INSTALLATION):
         return ABSENT
+    if hub.suspended:
+        return SUSPENDED
     wanted = asked.body.get("permissions", hub.granted)
     levels = ("read", "write")
     if any(
@@ -64,6 +67,7 @@ def _token(hub: GitHub, asked: Asked, _: Repository | None, parts: dict[str, str
         return Reply(422, {"message": "The permissions requested are not granted to this installation."})
     name, ends = f"ghs_{hub.next()}", hub.now() + 3600
     hub.tokens[name] = Token(wanted, ends, tuple(asked.body.get("repositories", ())))
+    hub.issued(name, hub.tokens[name])
     facts = {**example("apps/create-installation-access-token 201"), "token": name, "expires_at": stamp(ends)}
     return Reply(201, facts)
 

@@ -58,6 +58,9 @@ class Asked(NamedTuple):
     caller: "Token | None" = None
 
 
+SUSPENDED: Final = Reply(403, {"message": "This installation has been suspended"})
+
+
 class Token(NamedTuple):
     """A token of an installation."""
 
@@ -127,6 +130,8 @@ class GitHub:
         self.events = ["issue_comment", "merge_group", "pull_request", "push", "repository"]
         self.always: Callable[[Asked], Reply | None] = lambda _: None
         """Answers instead, where it returns an answer."""
+        self.issued: Callable[[str, Token], None] = lambda *_: None
+        """Called with every token that is given."""
         self.requests: list[Asked] = []
         self.unchanged = 0
         """How many answers said that nothing had changed."""
@@ -235,6 +240,8 @@ def _validator(schema: str) -> Any:  # noqa: ANN401 - a class of the library wit
 def _denied(hub: GitHub, asked: Asked, needs: str) -> tuple[Reply | None, Token | None]:
     """Say why somebody may not ask, or whose token it is."""
     shown = asked.headers.get("authorization", "").removeprefix("Bearer ")
+    if hub.suspended and needs != "app":
+        return SUSPENDED, None
     if needs == "app":
         return (
             None if _is_app(shown, hub.now()) else Reply(401, {"message": "A JSON web token could not be decoded"})

@@ -123,6 +123,11 @@ class GitHubWorld:
         pull["updated_at"] = stamp(time.time())
         return commit
 
+    def adopt(self, number: int, commit: str) -> str:
+        """Make a commit the head of a pull request; return the ref at which git has to have it."""
+        self.push(number, commit)
+        return f"refs/pull/{number}/head"
+
     def head(self, number: int) -> str:
         commit: str = self.repository.pulls[number]["head"]["sha"]
         return commit
@@ -190,6 +195,27 @@ class GitHubWorld:
             case Happening.PING:
                 event = self._event("ping")
         return self.delivery(*event)
+
+    def about(self, kind: str, **changes: object) -> tuple[dict[str, str], bytes]:
+        """Return a delivery of GitHub's own example of an event, made one of this repository."""
+        return self.delivery(*self._event(kind, **changes))
+
+    def press(
+        self, commit: str, who: ForgeUser, button: str = "", context: str = "nixmill"
+    ) -> tuple[dict[str, str], bytes]:
+        """Return a delivery that tells of a button of our check that somebody pressed; without one: Re-run."""
+        pressed = {"requested_action": {"identifier": button}} if button else {}
+        kind, payload = self._event("check_run", action="requested_action" if button else "rerequested", **pressed)
+        check = self.check(commit, context)
+        payload["check_run"] |= {name: check[name] for name in ("head_sha", "external_id", "app")}
+        payload["check_run"]["pull_requests"] = []  # of forks none is listed
+        payload["sender"] |= {"id": int(who.id), "login": who.login}
+        return self.delivery(kind, payload)
+
+    def check(self, commit: str, context: str = "nixmill") -> dict[str, Any]:
+        """Return the newest check run of a name."""
+        found = [run for run in self.repository.checks if (run["head_sha"], run["name"]) == (commit, context)]
+        return found[-1]
 
     def delivery(self, kind: str, payload: dict[str, Any]) -> tuple[dict[str, str], bytes]:
         """Return headers and body of any delivery."""

@@ -104,6 +104,12 @@ class GitLabWorld:
         self.server.merge_requests[number] |= {"sha": self._commit(), "updated_at": self.server.now()}
         return self.head(number)
 
+    def adopt(self, number: int, commit: str) -> str:
+        """Make a commit the head of a merge request; return the ref at which git has to have it."""
+        self.server.commits.add(commit)
+        self.server.merge_requests[number] |= {"sha": commit, "updated_at": self.server.now()}
+        return f"refs/merge-requests/{number}/head"
+
     def head(self, number: int) -> str:
         return str(self.server.merge_requests[number]["sha"])
 

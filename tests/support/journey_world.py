@@ -16,6 +16,7 @@ import pytest
 
 from nixmill.config.server import ServerSettings
 from nixmill.core.change import Change, ChangeState, Origin
+from nixmill.core.errors import GoneError
 from nixmill.core.history import RunRow
 from nixmill.core.merged import Comparison, Merged, conflict
 from nixmill.core.message import ChannelKind, Rule, When
@@ -96,6 +97,8 @@ class MemoryRemote:
     async def merge(self, project: Project, head: str, base_ref: str, base: str = "") -> Merged:
         """Merge without a trace: the head is what the merge comes to."""
         self._trouble()
+        if not base and base_ref not in self.refs:
+            raise GoneError(f"There is no {base_ref} any more.")
         tip = base or self.refs[base_ref]
         if head in self.conflicts:
             raise conflict(base_ref.removeprefix("refs/heads/"), tip, head, ["flake.lock"])
@@ -148,7 +151,8 @@ class Process:
             await self.doors.past.interrupted(self.doors.clock.now())
             await self.durable.launch()
             for change in await self.doors.changes.open_changes():
-                await self.durable.start(CHANGE, str(change.number))
+                if change.state is not ChangeState.HELD:
+                    await self.durable.start(CHANGE, str(change.number))
             await self.durable.idle()
 
 
@@ -170,12 +174,17 @@ class JourneyWorld:
         self.builder = self.world.builder = WatchfulBuilder(self.world.store)
         self.remote = MemoryRemote(self.world)
         self.projects = SqlProjects(self.database, self.clock.now)
-        self.changes = SqlChanges(self.database, self.clock.now)
-        self.refs = SqlRefs(self.database, self.clock.now)
+        self.changes = SqlChanges(self.database, self.clock.now, self._begin)
+        self.refs = SqlRefs(self.database, self.clock.now, self._begin)
         self.outbox = SqlOutbox(self.database, self.clock.now)
-        self.pulls = SqlPullRequests(self.database, self.clock.now)
+        self.pulls = SqlPullRequests(self.database, self.clock.now, self._begin)
         self.inbox = SqlInbox(self.database, self.clock.now)
         self.statuses = SqlStatuses(self.database, self.clock.now)
+
+    def _begin(self, _connection: object, numbers: Sequence[int]) -> None:
+        """Begin the work of changes, as the durable engine does in the same transaction."""
+        for number in numbers:
+            self.durable.begin(CHANGE, str(number))
 
     async def prepare(self, *jobsets: Jobset) -> None:
         """Make the project, with a rule that tells somebody of every run."""
@@ -238,7 +247,7 @@ class JourneyWorld:
         unused = dict.fromkeys(set(ServerDoors.__slots__) - given.keys())
         others = {
             "settings": self.settings,
-            "forges": self.forges,
+            "forges": {name: Mortal(forge, life) for name, forge in self.forges.items()},
             "clock": self.clock,
             "durable": durable,
             "live": Live(),

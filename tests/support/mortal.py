@@ -113,6 +113,11 @@ class MemoryDurable:
             self._open.setdefault(id_, (name, key))
             self._go_on()
 
+    def begin(self, name: str, key: str) -> None:
+        """Record that a workflow begins, in the transaction that says why; it goes on at the next `launch`."""
+        if f"{name}:{key}" not in self._ended:
+            self._open.setdefault(f"{name}:{key}", (name, key))
+
     async def step(self, name: str, work: Callable[[], Awaitable[T]]) -> T:
         """See `Durable`."""
         workflow = _current.get()
@@ -148,10 +153,14 @@ class MemoryDurable:
 
     async def idle(self) -> None:
         """Return once every workflow has ended, or the process was killed."""
+        while running := [task for task in self._tasks.values() if not task.done()]:
+            await asyncio.gather(*running, return_exceptions=True)
+            if not self._life.died.is_set():
+                self._go_on()
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
 
     def _go_on(self) -> None:
-        for id_, (name, key) in self._open.items():
+        for id_, (name, key) in list(self._open.items()):
             if self._launched and id_ not in self._tasks:
                 self._tasks[id_] = asyncio.create_task(self._run(id_, name, key))
 

@@ -58,6 +58,8 @@ def claims_of(state: State, asked: dict[str, str]) -> dict[str, Any]:
             claims |= {"iat": now - 7200, "exp": now - 3600}
         case "nobody":
             del claims["sub"]
+        case "told beside" | "told of another":
+            del claims["preferred_username"]
         case _:
             pass
     return claims
@@ -101,6 +103,9 @@ class Provider(BaseHTTPRequestHandler):
                 self._json({"keys": [self.state.key.as_dict(private=False)]})
             case "/authorize":
                 self._authorize(asked)
+            case "/userinfo" if self.headers.get("Authorization", "").startswith("Bearer "):
+                of = {"sub": "19"} if self.state.lie == "told of another" else {}
+                self._json({**self.state.person, **of})
             case _:
                 self._json({"error": "not_found"}, 404)
 
@@ -136,6 +141,7 @@ class Provider(BaseHTTPRequestHandler):
                     "authorization_endpoint": f"{issuer}/authorize",
                     "token_endpoint": f"{issuer}/token",
                     "jwks_uri": f"{issuer}/keys",
+                    "userinfo_endpoint": f"{issuer}/userinfo",
                     "response_types_supported": ["code"],
                     "id_token_signing_alg_values_supported": ["RS256", "HS256", "none"],
                     "token_endpoint_auth_methods_supported": ["client_secret_basic"],

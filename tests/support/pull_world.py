@@ -1,8 +1,9 @@
 """Pull requests of a forge in memory, carried through by a real engine over the world of `journey_world`."""
 
 import contextlib
+import itertools
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -10,7 +11,7 @@ import msgspec
 
 from nixmill.config.forges import ForgeSettings
 from nixmill.config.server import ServerSettings
-from nixmill.core.change import Change
+from nixmill.core.change import Change, ChangeState
 from nixmill.core.forge import ForgeKind, Hint, HintKind
 from nixmill.core.posting import CheckState, Posting
 from nixmill.core.project import Project
@@ -26,6 +27,7 @@ from tests.contract.forge_world import Spec
 from tests.fakes.forge import FakeForge
 from tests.fakes.store import Script
 from tests.support.journey_world import CHANGE, JourneyWorld, Process, a_world, populate
+from tests.support.mortal import KilledError
 from tests.support.world import LoopClock
 
 PATH = "octo/hello"
@@ -54,6 +56,32 @@ class PullWorld:
     office: RunOffice
     statuses: StatusDesk
     clock: "MovableClock"
+    names: "itertools.count[int]" = field(default_factory=itertools.count)
+
+    def restarted(self, dies_at: int | None = None) -> "PullWorld":
+        """Start the next process; it may be killed at one of its doors."""
+        return replace(_process(self.made, self.forge, dies_at), names=self.names)
+
+    async def starts(self) -> None:
+        """Do what the server does at its start, and what its loops do once; return when all has ended."""
+        with contextlib.suppress(KilledError):
+            await self.process.doors.past.interrupted(self.clock.now())
+            await self.process.durable.launch()
+            for change in await self.process.doors.changes.open_changes():
+                await self.watch.supersede_earlier(change)
+                if change.state is not ChangeState.HELD:
+                    await self.process.durable.start(CHANGE, str(change.number), again=True)
+            await self.goes_on()
+
+    async def goes_on(self) -> None:
+        """See to events, let the work end, report and post, each once."""
+        await self.desk._look()
+        await self.process.durable.launch()
+        await self.process.durable.idle()
+        for change in await self.process.doors.changes.open_changes():
+            await self.process.journey.reporter.report(change.number)
+        while await self.statuses._look():
+            pass
 
     async def told(self, *hints: Hint) -> None:
         """Deliver a webhook and let the desk see to it."""
@@ -75,7 +103,7 @@ class PullWorld:
         """Let everything that was begun come to its end, and post what should stand on the forge."""
         await self.process.durable.launch()
         for change in await self.made.changes.open_changes():
-            if change.state.value != "waiting for approval":
+            if change.state is not ChangeState.HELD:
                 await self.process.durable.start(CHANGE, str(change.number))
         await self.process.durable.idle()
         for change in await self.changes():
@@ -85,8 +113,10 @@ class PullWorld:
 
     async def changes(self) -> list[Change]:
         """Return all changes, the oldest first."""
-        found = [await self.made.changes.change(number) for number in range(1, 40)]
-        return [change for change in found if change is not None]
+        found: list[Change] = []
+        while (change := await self.made.changes.change(len(found) + 1)) is not None:
+            found.append(change)
+        return found
 
     def later(self, seconds: float) -> None:
         """Let time go by."""
@@ -103,15 +133,14 @@ class PullWorld:
     def good(self) -> str:
         """Commit something that evaluates and builds; return the commit."""
         store = self.made.world.store
-        self._made = getattr(self, "_made", 0) + 1
-        drv = store.derivation(f"good-{self._made}")
+        drv = store.derivation(f"good-{next(self.names)}")
         return self.made.world.commit([self.made.world.attribute("good", drv)])
 
     def failing(self, count: int) -> str:
         """Commit that many attributes that fail; return the commit."""
         world = self.made.world
-        self._made = getattr(self, "_made", 0) + 1
-        drvs = [world.store.derivation(f"failing-{self._made}-{at}") for at in range(count)]
+        named = f"failing-{next(self.names)}"
+        drvs = [world.store.derivation(f"{named}-{at}") for at in range(count)]
         for drv in drvs:
             world.builder.script(drv, Script(status=BuildStatus.PERMANENT_FAILURE, message="no"))
         return world.commit([world.attribute(f"failing{at}", drv) for at, drv in enumerate(drvs)])
@@ -139,8 +168,8 @@ async def a_pull_world(template: Path) -> AsyncIterator[PullWorld]:
         yield _world(made, forge)
 
 
-def _world(made: JourneyWorld, forge: FakeForge) -> PullWorld:
-    process = made.process()
+def _process(made: JourneyWorld, forge: FakeForge, dies_at: int | None = None) -> PullWorld:
+    process = made.process(dies_at)
     doors, journey = process.doors, process.journey
     watch = made.watch(process)
     pulls = Pulls(doors, watch.accepted, journey.cancel)
@@ -148,7 +177,11 @@ def _world(made: JourneyWorld, forge: FakeForge) -> PullWorld:
     desk = ForgeDesk(doors, watch, pulls, Commands(doors, pulls, office))
     statuses = StatusDesk(doors, lambda: 0.0)
     clock = cast("MovableClock", made.clock)
-    made_world = PullWorld(made, forge, made.project, process, watch, pulls, desk, office, statuses, clock)
+    return PullWorld(made, forge, made.project, process, watch, pulls, desk, office, statuses, clock)
+
+
+def _world(made: JourneyWorld, forge: FakeForge) -> PullWorld:
+    made_world = _process(made, forge)
     for login, permission in (("mia", Permission.WRITE), ("sam", Permission.READ), ("eve", Permission.NONE)):
         forge.users.pop(login, None)
         person = forge.user(login)

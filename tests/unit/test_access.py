@@ -26,6 +26,7 @@ ON_PROJECTS = (
     Action.START,
     Action.RETRY,
     Action.CANCEL,
+    Action.APPROVE,
     Action.CLEAR_FAILURE,
     Action.SEE_HOOK_LOG,
     Action.CHANGE_PROJECT,
@@ -33,7 +34,14 @@ ON_PROJECTS = (
     Action.DELETE_PROJECT,
 )
 ON_THE_SERVER = (Action.ADD_PROJECT, Action.SEE_ADMIN, Action.CHANGE_SERVER, Action.CHANGE_USERS)
-FROM_MEMBER = (Action.START, Action.RETRY, Action.CANCEL, Action.CLEAR_FAILURE, Action.SEE_HOOK_LOG)
+FROM_MEMBER = (
+    Action.START,
+    Action.RETRY,
+    Action.CANCEL,
+    Action.APPROVE,
+    Action.CLEAR_FAILURE,
+    Action.SEE_HOOK_LOG,
+)
 FROM_OWNER = (Action.CHANGE_PROJECT, Action.CHANGE_MEMBERS, Action.DELETE_PROJECT)
 
 STRANGER = Viewer()

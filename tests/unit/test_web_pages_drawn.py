@@ -10,6 +10,7 @@ from nixmill.config.server import ServerSettings
 from nixmill.core.access import Sight, Viewer, allowed
 from nixmill.core.change import ChangeState
 from nixmill.core.run_event import Change, Verdict
+from nixmill.core.size_change import SizeChange
 from nixmill.core.status import Status
 from nixmill.core.view.pages import ChecklistItem, ComparedLine, EvaluationPage, HomePage
 from nixmill.core.view.parts import Filter, Paging, RefLine, RunLine
@@ -162,3 +163,37 @@ async def test_more_rows_than_a_page_may_hold_come_in_long_pages() -> None:
     assert "a page" not in text.split('aria-label="Pages"')[1] and "page=20" in text
     text = drawn(msgspec.structs.replace(page, paging=Paging(page=1, pages=1, size=5000, total=4000)))
     assert "all 4,000 shown" in text
+
+
+async def test_versions_and_sizes_stand_in_a_table() -> None:
+    sizes = (
+        SizeChange(path=pkg("libfoo"), name="libfoo", version_before="2.2", version_after="2.3",
+                   closure_before=10_000_000, closure_after=30_000_000),
+        SizeChange(path=pkg("new<b>"), name="new", version_before=None, version_after="1", closure_after=5),
+        SizeChange(path=pkg("old"), name="old", version_before="", version_after=None, closure_before=5),
+    )  # fmt: skip
+    text = drawn(msgspec.structs.replace(await evaluation(), sizes=sizes))
+    assert "Versions and sizes" in text
+    assert "2.2 → 2.3" in text and "new: 1" in text and ">removed" in text.replace("\n", ">")
+    assert 'class="removed">+' in text
+    assert "new<b>" not in text
+    assert "Versions and sizes" not in drawn(await evaluation())
+
+
+async def test_a_merge_conflict_reads_as_the_authors_to_mend() -> None:
+    page = await evaluation()
+    said = "Pull request cannot be merged into main (b0b0b0b0b0b0): conflicts in flake.nix and 2 more."
+    run_ = msgspec.structs.replace(
+        bare(page.run), verdict=Verdict.EVALUATION_FAILED, status=Status.FAILED, sentence=said, pull_request=7,
+        base_ref="refs/heads/main", ref="refs/pull/7/head",
+    )  # fmt: skip
+    empty = msgspec.structs.replace(
+        page, run=run_, base=None, base_commit="", base_reason="", counts={}, rows=(), causes=(), causes_total=0,
+        filter=Filter.ALL, notices=("Merge or rebase onto main and push again.",),
+        paging=Paging(page=1, pages=1, size=200, total=0),
+    )  # fmt: skip
+    text = drawn(empty)
+    assert "conflicts in flake.nix and 2 more" in text
+    assert "Merge or rebase onto main and push again." in text
+    assert 'href="/p/mill/pull/7"' in text
+    assert "nixmill.toml" not in text

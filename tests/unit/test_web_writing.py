@@ -11,8 +11,9 @@ from nixmill.core.access import Sight
 from nixmill.core.run_event import Verdict
 from nixmill.core.status import LOOK, Status
 from nixmill.core.view.parts import Cause, Filter
+from nixmill.engine import tails
 from nixmill.nix.attr_path import parse
-from nixmill.web import assets, retry_cost, tails, urls, writing
+from nixmill.web import assets, retry_cost, urls, writing
 from nixmill.web.pages_project import attribute_standing, home_sentence, home_status
 from nixmill.web.pages_run import difference
 from tests.fakes.logs import FakeLogs

@@ -5,6 +5,7 @@ What somebody may command is decided here too, from what the forge says of them.
 """
 
 import difflib
+import re
 from enum import StrEnum
 from typing import Final
 
@@ -17,6 +18,8 @@ COMMANDS_MAX: Final = 5
 """Of one comment; more are not read."""
 WORDS_MAX: Final = 300
 """Characters of what follows a command."""
+_LINE_END: Final = re.compile(r"\r\n|\r|\n")
+_FENCE: Final = re.compile(r"\s*(`{3,}(?=[^`]*\Z)|~{3,})")
 
 
 class Verb(StrEnum):
@@ -55,14 +58,26 @@ class Misunderstood(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def commands(text: str) -> list[Command | Misunderstood]:
-    """Return what a comment commands. Quoted lines (`>`) and code are not obeyed."""
+    """Return what a comment commands. Quoted lines (`>`) and code are not obeyed.
+
+    Lines and fences end where Markdown ends them (CommonMark 0.31, 2.1 and 4.5): what somebody quotes, or shows in a
+    fence, may hold other signs that look like an end, and a command behind them.
+    """
     found: list[Command | Misunderstood] = []
-    fenced = False
-    for line in text.splitlines():
-        fenced ^= line.lstrip().startswith(("```", "~~~"))
-        if not fenced and _is_command(line) and len(found) < COMMANDS_MAX:
+    fence = ""
+    for line in _LINE_END.split(text):
+        if fence:
+            fence = "" if _closes(fence, line) else fence
+        elif opening := _FENCE.match(line):
+            fence = opening[1]
+        elif _is_command(line) and len(found) < COMMANDS_MAX:
             found.append(_command(line.split()[1:]))
     return found
+
+
+def _closes(fence: str, line: str) -> bool:
+    """Say whether a line ends a fence: as many of its signs or more, and nothing else."""
+    return re.fullmatch(rf" {{0,3}}{fence[0]}{{{len(fence)},}}[ \t]*", line) is not None
 
 
 def _is_command(line: str) -> bool:

@@ -14,7 +14,7 @@ LINES_MAX: Final = 200
 _LINE_MAX: Final = 300
 _HASH: Final = re.compile(
     r"(?:sha(?:1|256|512)|blake3)[-:][0-9A-Za-z+/=]{20,}"
-    r"|\b(?:outputHash|sha256|sha512|sha1|hash|narHash|vendorHash|cargoHash|npmDepsHash)\b\s*=\s*\S"
+    r"|\b(?:outputHash|sha256|sha512|sha1|hash|narHash|vendorHash|cargoHash|npmDepsHash)\b\"?\s*[=:]\s*\S"
 )
 """An SRI or old hash, or an attribute that holds one."""
 
@@ -27,6 +27,8 @@ def changed_hashes(patches: Iterable[Patch]) -> tuple[str, ...]:
 
 
 def _lines(patch: Patch) -> Iterable[str]:
-    for line in patch.text.splitlines():
-        if line.startswith("+") and not line.startswith("+++") and _HASH.search(line):
+    """Yield added lines; the header ends where the first hunk begins, and `+++ [` is a line that begins with `++ [`."""
+    _, _, hunks = patch.text.partition("\n@@ ")
+    for line in hunks.split("\n"):
+        if line.startswith("+") and _HASH.search(line):
             yield line[1:].strip()[:_LINE_MAX]

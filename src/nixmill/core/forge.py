@@ -115,6 +115,8 @@ class Comment(msgspec.Struct, frozen=True, kw_only=True):
     """Changed after it was written: not obeyed, as somebody else may have done so."""
     commit: str = ""
     """The head that it was written on, where the forge says so (Gerrit); an approval means that one."""
+    at: float = 0.0
+    """When it was written, by the forge's clock; an approval never means a head that came later. 0: not known."""
 
 
 class ForgeryError(Exception):

@@ -26,7 +26,7 @@ from nixmill.core.posting import (
 from nixmill.core.report_facts import ReportPlace, RunForReport
 from nixmill.core.run_event import Change, Verdict
 from nixmill.core.status import Status
-from nixmill.core.terminal_text import sanitise
+from nixmill.core.terminal_text import brief, sanitise
 from nixmill.core.view.parts import AttributeLine, Filter
 
 CONTEXT_MAX: Final = 250
@@ -125,7 +125,7 @@ def _failed(page: RunForReport) -> str:
     failed, total = counts.get(Filter.FAILED, 0), counts.get(Filter.ALL, 0)
     if not failed:
         return page.run.sentence
-    new = counts.get(Filter.NEWLY_FAILING, 0)
+    new = sum(_is_bad(line) and line.change in {Change.NEWLY_FAILING, Change.NEW} for line in page.lines)
     if page.base is None:
         return f"{failed:,} of {total:,} failed"
     return f"{failed:,} of {total:,} failed; {f'{new:,} new' if new else 'none of them new'}"
@@ -198,7 +198,7 @@ def _context(place: ReportPlace, line: AttributeLine) -> str:
 
 
 def _extra(page: RunForReport, place: ReportPlace, context: str, line: AttributeLine) -> Posting:
-    said = "did not evaluate" if line.error else line.how or "failed"
+    said = "did not evaluate" if line.error else brief(line.how) or "failed"
     new = "newly failing: " if line.change is Change.NEWLY_FAILING else ""
     log = page.links.log + str(line.attempt) if line.attempt is not None else page.links.run
     first = [one for one in (line.error or "").splitlines() if one.strip()][:6]

@@ -141,7 +141,8 @@ def decide(
     ):
         return Decision()
     if any(_is_same(change, seen) for change in changes if not change.withdrawn and change.superseded_by is None):
-        return Decision()
+        left = tuple(change.number for change in open_ if not _is_same(change, seen))
+        return Decision(withdraw=left, why=f": the head is {seen.head_commit[:12]} again" if left else "")
     approved = known is not None and seen.head_commit in known.approved
     return Decision(changes=(_change(seen, project, jobset, tier, approved=approved),))
 

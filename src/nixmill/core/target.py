@@ -7,6 +7,7 @@ What this file does not know: whether the files exist (the caller tells which of
 
 import posixpath
 from typing import Final
+from urllib.parse import quote
 
 import msgspec
 
@@ -132,7 +133,8 @@ def locate(word: Word, tree: Tree) -> Target:
             relative = inside(directory, tree)
             reference = tree.flake_reference
             joint = "&" if "?" in reference else "?"
-            return FlakeTarget(reference=f"{reference}{joint}dir={relative}" if relative else reference, attr=attr)
+            below = f"{joint}dir={quote(relative)}" if relative else ""  # its `&` would say more than where it is
+            return FlakeTarget(reference=f"{reference}{below}", attr=attr)
         case FileWord(file, attr):
             relative = inside(file, tree)
             return FileTarget(file=posixpath.join(tree.path, relative), tree_path=tree.path, attr=attr)

@@ -160,7 +160,8 @@ async def _patches(git: Git, old: str, new: str, entries: Sequence[_Entry]) -> t
 
 
 async def _patch(git: Git, old: str, new: str, entry: _Entry, limit: int) -> Patch:
-    arguments = ("--literal-pathspecs", "-c", _LARGE, *_DIFF, "-p", old, new, "--", *entry.paths)
+    # Renames are shown as what they are for who reads: a file that was harmless under its old name is there in full.
+    arguments = ("--literal-pathspecs", "-c", _LARGE, *_DIFF, "--no-renames", "-p", old, new, "--", *entry.paths)
     found = await git.beginning(limit, *arguments, limit_s=LIST_S)
     whole = _text(found.output).encode()
     cut = found.cut or len(whole) > limit  # bytes that are no text became longer

@@ -355,4 +355,3 @@ class GitRemote:
         if refused and self._refused.get(project.id) != refused:
             _LOG.warning("%s has %d branches or tags with names that are not taken; left out.", project.name, refused)
         self._refused[project.id] = refused
-

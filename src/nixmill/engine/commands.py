@@ -6,10 +6,11 @@ Who commands and what they say is asked of the forge, not taken from the webhook
 
 from typing import Final, Protocol
 
-from nixmill.core.change import FINAL, Change, ChangeState
+from nixmill.core.change import FINAL, Change, ChangeState, Origin
 from nixmill.core.command import HELP, Command, Misunderstood, Verb, commands, may_command
 from nixmill.core.errors import InputError
 from nixmill.core.forge import Comment, ForgeUser, Hint, HintKind
+from nixmill.core.forge_markdown import code, text
 from nixmill.core.message import Parcel
 from nixmill.core.posting import Reply
 from nixmill.core.project import Project
@@ -61,11 +62,10 @@ class Commands:
         await self._pulls.look(project, hint.pull_request)
         permission = await forge.permission(project.repository, comment.author)
         said = [await self._obeyed(project, hint.pull_request, comment, permission, one) for one in found]
-        text = "\n\n".join(sentence for sentence in said if sentence)
-        if text and not may_write(permission) and not await self._is_author(project, hint.pull_request, comment.author):
-            text = ""  # strangers get a sign, not a conversation
-        refused = any(said)
-        return [self._answer(project, hint.pull_request, comment.id, text, understood=not refused)]
+        answer = "\n\n".join(sentence for sentence in said if sentence)
+        mine = may_write(permission) or await self._is_author(project, hint.pull_request, comment.author)
+        answer = answer if mine else ""  # strangers get a sign, not a conversation
+        return [self._answer(project, hint.pull_request, comment.id, answer, understood=not any(said))]
 
     async def button(self, project: Project, hint: Hint) -> list[Parcel]:
         """Do what a button of a check says; who presses one without the right to changes nothing."""
@@ -102,7 +102,7 @@ class Commands:
         try:
             return await self._do(project, known, comment, one)
         except InputError as error:
-            return f"{error} {error.remedy}".strip()
+            return text(f"{error} {error.remedy}".strip(), limit=600)
 
     async def _do(self, project: Project, known: Known, comment: Comment, one: Command) -> str:
         who, newest = comment.author, _newest(known)
@@ -111,7 +111,7 @@ class Commands:
             case Verb.HELP:
                 return HELP
             case Verb.APPROVE:
-                return await self._approve(project, known, who, one.commit or comment.commit)
+                return await self._approve(project, known, comment, one.commit or comment.commit)
             case Verb.CANCEL:
                 going = [change for change in known.changes if change.state not in FINAL]
                 stopped = [await self._runs.cancel(asker, change.number) for change in going]
@@ -120,15 +120,25 @@ class Commands:
                 if newest is None:
                     await self._pulls.look(project, known.pull.number, insist=True)
                     return ""
+                if one.verb is Verb.RETRY and newest.state not in {*FINAL, ChangeState.HELD}:
+                    return f"Run {newest.number} is not at its end yet: there is nothing to try again."
                 path = parse(one.attribute) if one.verb is Verb.BUILD else None
+                if _is_on_its_way(newest, path):
+                    return ""  # said twice, or seen to again after a crash
                 await self._runs.retry(asker, newest.number, Again.BUILD if path else Again.FAILED, path)
                 return ""
 
-    async def _approve(self, project: Project, known: Known, who: ForgeUser, commit: str) -> str:
-        """Approve the head; where a commit is named it must be that one: somebody may have pushed meanwhile."""
-        head = known.pull.head_commit
+    async def _approve(self, project: Project, known: Known, comment: Comment, commit: str) -> str:
+        """Approve the head; where a commit is named it must be that one: somebody may have pushed meanwhile.
+
+        Where none is named, it must have been here before the comment was written: who wrote it may have seen it then.
+        """
+        head, who = known.pull.head_commit, comment.author
         if commit and (len(commit) < COMMIT_MIN or not head.startswith(commit.lower())):
-            return f"The head of this pull request is {head[:12]} now, not {commit[:12]!r}: look at it again first."
+            return f"The head of this pull request is {head[:12]} now, not {code(commit[:12])}: look at it again first."
+        if not commit and not _was_here(known, comment.at):
+            named = f"`/nixmill approve {head[:12]}`"
+            return f"Commit {head[:12]} was not known here before that comment. Look at it, then comment {named}."
         await self._pulls.approve(project, self._approval(project, known.pull.number, head, who, "comment"))
         await self._runs.note(
             _asker(project, who), "approve a commit", f"#{known.pull.number}", project.id, f"{head[:12]} by comment"
@@ -137,7 +147,7 @@ class Commands:
 
     async def _approve_commit(self, project: Project, hint: Hint, who: ForgeUser) -> None:
         """Approve by a button: it stands on a check of one commit, and that commit is what is approved."""
-        number = hint.pull_request or await self._pull_of(hint)
+        number = hint.pull_request or await self._pull_of(project, hint)
         if not number or not hint.commit:
             return
         await self._pulls.look(project, number)
@@ -155,9 +165,10 @@ class Commands:
             at=self._doors.clock.now(),
         )
 
-    async def _pull_of(self, hint: Hint) -> int:
+    async def _pull_of(self, project: Project, hint: Hint) -> int:
         change = await self._doors.changes.change(hint.run) if hint.run else None
-        return (change.pull_request or 0) if change is not None and change.commit == hint.commit else 0
+        mine = change is not None and (change.project, change.commit) == (project.id, hint.commit)
+        return (change.pull_request or 0) if change is not None and mine else 0
 
     async def _run_of(self, project: Project, hint: Hint) -> int:
         """Return the run that a check tells of; it must be one of this project and commit."""
@@ -192,3 +203,15 @@ def _asker(project: Project, who: ForgeUser) -> Asker:
 def _newest(known: Known) -> Change | None:
     """Return the newest run of the head as it is now."""
     return next((change for change in known.changes if change.commit == known.pull.head_commit), None)
+
+
+def _is_on_its_way(newest: Change, path: AttrPath | None) -> bool:
+    """Say whether just that is tried again already."""
+    again = newest.origin is Origin.RETRY and newest.state not in FINAL
+    return again and newest.anyway == ((path,) if path is not None else ())
+
+
+def _was_here(known: Known, at: float) -> bool:
+    """Say whether the head was recorded, by our clock, before a comment was written, by the forge's."""
+    head = known.pull.head_commit
+    return any(change.commit == head and change.requested_at < at for change in known.changes)

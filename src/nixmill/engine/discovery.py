@@ -5,7 +5,7 @@ became public stays hidden until a person says otherwise. What a forge does not 
 """
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 import msgspec
@@ -33,10 +33,11 @@ log = structlog.get_logger("nixmill.discovery")
 class Discovery:
     """All forges'."""
 
-    def __init__(self, doors: ServerDoors, changed: asyncio.Event) -> None:
-        """Look again when `changed` is set."""
+    def __init__(self, doors: ServerDoors, changed: asyncio.Event, added: Callable[[int], None]) -> None:
+        """Look again when `changed` is set; call `added` with the id of every new project."""
         self._doors = doors
         self._changed = changed
+        self._added = added
 
     async def run(self) -> None:
         """Look, for ever."""
@@ -91,6 +92,7 @@ class Discovery:
             )
         )
         await self._doors.projects.save_jobsets(made.id, [Jobset(name=FIRST_JOBSET)])
+        self._added(made.id)
         log.info("a repository became a project", forge=settings.name, repository=repository.path, project=made.name)
 
 

@@ -27,6 +27,8 @@ AT_ONCE: Final = 8
 TRIES: Final = 12
 """After so many a hint is given up; the reconciler asks for the truth anyway."""
 LOOK_AGAIN_S: Final = 10.0
+HELD_MAX_S: Final = 60.0
+"""A forge that does not answer is asked again after so long at most."""
 
 log = structlog.get_logger("nixmill.forge")
 
@@ -51,6 +53,8 @@ class ForgeDesk:
         self._commands = commands
         self._woken = asyncio.Event()
         self._places = asyncio.Semaphore(AT_ONCE)
+        self._held: dict[str, float] = {}
+        """Until when a forge that does not answer is left alone, so that others' events need not wait for it."""
         self.repositories_changed = asyncio.Event()
         """Set when a forge says that repositories came, went or changed."""
 
@@ -83,6 +87,8 @@ class ForgeDesk:
     async def _see_to(self, taken: Taken, projects: Sequence[Project]) -> None:
         replies: list[Parcel] = []
         async with self._places:
+            if self._held.get(taken.forge, 0.0) > self._doors.clock.now():
+                return await self._doors.inbox.handled(taken.ids, again_at=self._held[taken.forge])
             try:
                 replies = await self._do(taken, projects)
             except DoorError as error:
@@ -101,7 +107,11 @@ class ForgeDesk:
         if not error.retryable or tries >= TRIES:
             log.warning("an event is given up", forge=taken.forge, hint=taken.hint.kind.value, fault=str(error))
             return await self._doors.inbox.handled(taken.ids, fault=str(error))
-        pause = max(error.after_s if isinstance(error, RetryLaterError) else 0.0, back_off_s(tries))
+        pause = back_off_s(tries)
+        held = min(pause, HELD_MAX_S)
+        if isinstance(error, RetryLaterError):
+            held, pause = error.after_s, max(pause, error.after_s)
+        self._held[taken.forge] = now + held
         return await self._doors.inbox.handled(taken.ids, fault=str(error), again_at=now + pause)
 
     async def _do(self, taken: Taken, projects: Sequence[Project]) -> list[Parcel]:

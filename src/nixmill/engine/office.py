@@ -72,6 +72,12 @@ class Office(Protocol):
     async def look(self, asker: Asker, project: Project) -> None:
         """Look at the project's remote now; returns before the look has ended."""
 
+    async def trigger(self, asker: Asker, project: Project, jobset: Jobset, *, force: bool) -> Sequence[int]:
+        """Look at what a jobset watches; with `force` evaluate the newest commit of each of its refs anew, as runs."""
+
+    async def streams(self, project: Project, ref: str) -> Sequence[Jobset]:
+        """Return the jobsets that run when a ref is pushed."""
+
     async def pushed(self, project: Project, delivery: str) -> bool:
         """Take a verified webhook, a hint that the remote changed; False where this delivery was seen before."""
 

@@ -11,6 +11,7 @@ from nixmill.core.pull_request import Approval, PullState
 from nixmill.core.trust import Permission
 from nixmill.core.view.pulls import ToApprove
 from nixmill.doors import DoorError
+from nixmill.doors.forge import AnyForge
 from nixmill.engine.commands import Commands
 from nixmill.engine.discovery import Discovery
 from nixmill.engine.forge_desk import ForgeDesk
@@ -49,7 +50,7 @@ class PullOffice(WhyOffice):
         self.pulls = Pulls(doors, watch.accepted, journey.cancel)
         self.desk = ForgeDesk(doors, watch, self.pulls, Commands(doors, self.pulls, self))
         self.reconciler = Reconciler(doors, self.pulls, watch)
-        self.discovery = Discovery(doors, self.desk.repositories_changed)
+        self.discovery = Discovery(doors, self.desk.repositories_changed, self.reconciler.hurry)
         self._roles: dict[tuple[str, str, str], _Believed] = {}
 
     async def took(self, forge: str, event: Event) -> bool:
@@ -99,10 +100,10 @@ class PullOffice(WhyOffice):
         believed = self._roles.get(key)
         if believed is None or believed.until < now:
             who = ForgeUser(id=identity.subject, login=identity.login)
-            permission = await forge.permission(project.repository, who)
+            role = await _role(forge, project.repository, who)
             if len(self._roles) > ROLES_MAX:
                 self._roles.clear()
-            believed = self._roles[key] = _Believed(_ROLE[permission], now + ROLE_S)
+            believed = self._roles[key] = _Believed(role, now + ROLE_S)
         return believed.role
 
     async def look(self, asker: Asker, project: Project) -> None:
@@ -116,3 +117,15 @@ class PullOffice(WhyOffice):
             await self.pulls.look(project, number)
         except DoorError:
             return
+
+
+async def _role(forge: AnyForge, path: str, who: ForgeUser) -> Role:
+    """Return what somebody is here by what a forge lets them do.
+
+    Everybody may read a repository that is public: that says nothing of who may see a project that is hidden here.
+    """
+    permission = await forge.permission(path, who)
+    if permission is Permission.READ:
+        found = await forge.repository(path)
+        return Role.VIEWER if found is not None and found.private else Role.STRANGER
+    return _ROLE[permission]

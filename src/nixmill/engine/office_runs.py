@@ -51,6 +51,27 @@ class RunOffice(ProjectOffice):
         await self.note(asker, "start a run", f"run {number}", project.id, f"{short(name)} {commit[:12]}".strip())
         return number
 
+    async def trigger(self, asker: Asker, project: Project, jobset: Jobset, *, force: bool) -> list[int]:
+        """See `Office`."""
+        if not force:
+            await self.look(asker, project)
+            return []
+        default = default_branch(project, await self._doors.refs.polled(project.id))
+        refs = [one for one in await self._doors.refs.refs(project.id) if belongs(jobset, one.name, default)]
+        numbers = []
+        for ref in refs:
+            tier = await self._tier(project, ref.name, default)
+            change = self._change(asker, project, jobset, ref.name, ref.commit, tier)
+            numbers.append(await self._accept(project, msgspec.structs.replace(change, evaluate_again=True)))
+        await self.note(asker, "start a run", f"jobset {jobset.name}", project.id, f"runs {numbers}")
+        return numbers
+
+    async def streams(self, project: Project, ref: str) -> list[Jobset]:
+        """See `Office`."""
+        default = default_branch(project, await self._doors.refs.polled(project.id))
+        jobsets = await self._doors.projects.jobsets(project.id)
+        return [one for one in jobsets if one.enabled and one.on_push and belongs(one, ref, default)]
+
     async def retry(self, asker: Asker, number: int, what: Again, path: AttrPath | None = None) -> int:
         """See `Office`."""
         change = await self._doors.changes.change(number)

@@ -15,7 +15,7 @@ from nixmill.config.forges import ForgeSettings
 from nixmill.core.access import EVERYTHING
 from nixmill.core.change import Change, ChangeState
 from nixmill.core.forge_report import desired
-from nixmill.core.posting import Posting
+from nixmill.core.posting import CheckState, Posting
 from nixmill.core.project import Project, short
 from nixmill.core.report_facts import ReportCost, ReportLinks, ReportPlace, RunForReport
 from nixmill.core.run_event import Planned, Verdict, Work
@@ -98,7 +98,7 @@ class Reporter:
             return
         existing = await self._doors.statuses.of_commit(project.id, change.commit)
         facts = await self._facts(change, project)
-        if facts is None or _is_old(change, existing):
+        if facts is None or _is_old(change, existing) or _is_idle_beside(change, facts, existing):
             return
         await self._doors.statuses.want(desired(facts, await self._place(change, project), existing))
         self.told()
@@ -120,12 +120,13 @@ class Reporter:
 
     async def _facts(self, change: Change, project: Project) -> RunForReport | None:
         pages = self._doors.run_pages
-        page = await pages.evaluation(EVERYTHING, change.number, Filter.DIFFERENT, "", 1, LINES_MAX)
+        size = LINES_MAX if change.state is ChangeState.DONE else FAILING_MAX
+        page = await pages.evaluation(EVERYTHING, change.number, Filter.FAILED, "", 1, size)
         if page is None:
             return None
-        failing = await pages.evaluation(EVERYTHING, change.number, Filter.FAILED, "", 1, LINES_MAX)
-        trouble = await pages.evaluation(EVERYTHING, change.number, Filter.TROUBLE, "", 1, LINES_MAX)
         final = page.run.state is ChangeState.DONE
+        more = (Filter.DIFFERENT, Filter.TROUBLE) if final else ()
+        others = [await pages.evaluation(EVERYTHING, change.number, one, "", 1, LINES_MAX) for one in more]
         plan = self._plans.pop(change.number, None) if final else self._plans.get(change.number)
         return RunForReport(
             run=page.run,
@@ -134,7 +135,7 @@ class Reporter:
             base_name=short(change.base_ref or (page.base.ref if page.base else "")),
             causes=await filled(self._doors.logs, page.causes) if final else page.causes,
             causes_total=page.causes_total,
-            lines=_joined(page.rows, failing.rows if failing else (), trouble.rows if trouble else ()),
+            lines=_joined(page.rows, *(other.rows for other in others if other)),
             unchanged=_unchanged(page),
             changed=plan.changed if plan else None,
             to_build=plan.to_build if plan else None,
@@ -172,6 +173,17 @@ class Reporter:
 def _is_old(change: Change, existing: Sequence[Posting]) -> bool:
     """Say whether a newer run already speaks for this commit."""
     return any(posting.required and posting.run > change.number for posting in existing)
+
+
+def _is_idle_beside(change: Change, facts: RunForReport, existing: Sequence[Posting]) -> bool:
+    """Say whether a run that did nothing leaves the word to another's of the same commit.
+
+    Else anybody could open a pull request with the head of somebody else's and take its good status away.
+    """
+    if facts.run.state is not ChangeState.HELD and (facts.run.state is not ChangeState.DONE or facts.run.started_at):
+        return False
+    idle = {CheckState.HELD, CheckState.CANCELLED}
+    return any(one.required and one.pull_request != change.pull_request and one.state not in idle for one in existing)
 
 
 def _joined(*tables: tuple[AttributeLine, ...]) -> tuple[AttributeLine, ...]:

@@ -77,6 +77,7 @@ class Server(PullOffice):
         await self._doors.durable.launch()
         for change in await self._doors.changes.open_changes():
             self.reporter.hurry(change.number)
+            await self._watch.supersede_earlier(change)
             if change.state is ChangeState.HELD:
                 continue
             # As a rule it is known and goes on; one that a fault of ours ended without a verdict begins anew.

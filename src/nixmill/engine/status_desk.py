@@ -25,6 +25,8 @@ LOOK_AGAIN_S: Final = 15.0
 TRIES: Final = 60
 """About two days with pauses of up to 34 minutes: longer than a forge is usually away."""
 PAUSE_MAX_EXPONENT: Final = 11
+HELD_MAX_S: Final = 60.0
+"""A forge that does not answer is tried again after so long at most."""
 
 log = structlog.get_logger("nixmill.status")
 
@@ -40,6 +42,8 @@ class StatusDesk:
         self._woken = asyncio.Event()
         self._held: dict[str, float] = {}
         """Until when a forge that asked for it is left alone."""
+        self._again: set[float] = set()
+        """When statuses that were not taken are due again."""
         self.posted = 0
         self.failed = 0
 
@@ -63,6 +67,7 @@ class StatusDesk:
         """Post what is due; say whether something was."""
         now = self._doors.clock.now()
         self._held = {name: until for name, until in self._held.items() if until > now}
+        self._again = {at for at in self._again if at > now}
         due = [one for one in await self._doors.statuses.due(now, READ) if one.forge not in self._held]
         places = asyncio.Semaphore(AT_ONCE)
         await asyncio.gather(*(self._commit(postings, places) for postings in _by_commit(due).values()))
@@ -99,14 +104,16 @@ class StatusDesk:
             log.warning("a status is given up", run=posting.run, context=posting.context, fault=str(error))
             return _outcome(posting, now, fault=str(error))
         pause = back_off_s(min(tries, PAUSE_MAX_EXPONENT)) * (1 + JITTER * self._chance())
+        held = back_off_s(1) if tries == 1 else min(pause, HELD_MAX_S)
         if isinstance(error, RetryLaterError):
-            pause = max(pause, error.after_s)
-            self._held[posting.forge] = now + error.after_s
+            held, pause = error.after_s, max(pause, error.after_s)
+        self._held[posting.forge] = now + held  # its other statuses wait too, so that other forges need not
+        self._again.add(now + pause)
         return _outcome(posting, now, fault=str(error), again_at=now + pause)
 
     def _pause_s(self) -> float:
         now = self._doors.clock.now()
-        return min([LOOK_AGAIN_S, *(max(0.1, until - now) for until in self._held.values())])
+        return min([LOOK_AGAIN_S, *(max(0.1, at - now) for at in (*self._held.values(), *self._again))])
 
 
 def _outcome(

@@ -161,9 +161,10 @@ class Watch:
             self._told(number)
             change = await self._doors.changes.change(number)
             if change is not None:
-                await self._supersede(change)
+                await self.supersede_earlier(change)
 
-    async def _supersede(self, newer: Change) -> None:
+    async def supersede_earlier(self, newer: Change) -> None:
+        """Stop what a change makes pointless."""
         for older in await self._doors.past.earlier(newer):
             if supersedes(newer, older) and await self._doors.changes.stop(older.number, newer.number):
                 await self._stop(older, newer.number)

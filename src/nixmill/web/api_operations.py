@@ -11,6 +11,7 @@ from nixmill.core.view import pulls as pull_views
 from nixmill.web import (
     accounts,
     actions,
+    hydra_push,
     members,
     pages_admin,
     pages_hook,
@@ -159,6 +160,9 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
     ("GET", "/approvals"): _page("pull requests", pull_views.ApprovalsPage, events=True),
     ("POST", "/hook/{name}"): Operation("projects", Accepted, codes=(200, 202)),
     ("POST", "/hook/forge/{name}"): Operation("pull requests", Taken, codes=(200, 202), more=(401,)),
+    ("POST", "/api/push"): Operation("hydra", hydra_push.Triggered, more=(403,)),
+    ("POST", "/api/push-github"): Operation("hydra", hydra_push.Triggered, more=(401,)),
+    ("POST", "/api/push-gitea"): Operation("hydra", hydra_push.Triggered, more=(401,)),
     ("POST", "/p/{name}/start"): _do("runs", Number, actions.Start, codes=(201,)),
     ("GET", "/r/{number}"): _page("runs", pages.EvaluationPage, events=True),
     ("POST", "/r/{number}/retry"): _do("runs", Number, actions.Retry, codes=(201,)),

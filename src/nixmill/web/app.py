@@ -20,6 +20,7 @@ MODULES: Final = (
     "tokens",
     "users",
     "forge_hooks",
+    "hydra_push",
     "hooks",
     "metrics",
     "live_events",

@@ -14,7 +14,7 @@ from nixmill.web import assets, problems
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-WEBHOOKS: Final = "/hook/"
+WEBHOOKS: Final = ("/hook/", "/api/push-")
 TWIN: Final = b".json"
 _NO_TWIN: Final = (b"/static/", b"/api/openapi.json")
 NOWHERE: Final = "/\0"

@@ -12,6 +12,9 @@ from nixmill.nix.eval_message import strip_ansi
 
 _BUILD: Final = 105  # actBuild
 _WARNING_LEVEL: Final = 1
+_NO_INTERFACE: Final = "you don't have Internet access"
+"""What Nix says where there is no network interface but loopback, as in our sandbox: a proxy leads on from there, and
+nothing is asked of the project. Source: `src/nix/main.cc`, `haveInternet`."""
 
 
 class Said(msgspec.Struct, frozen=True):
@@ -106,4 +109,7 @@ class LineReader:
         if level > _WARNING_LEVEL:
             return None
         plain = strip_ansi(text)
-        return Failed(plain) if plain.startswith("error") else Noted(plain.removeprefix("warning: "))
+        if plain.startswith("error"):
+            return Failed(plain)
+        said = plain.removeprefix("warning: ")
+        return None if said.startswith(_NO_INTERFACE) else Noted(said)

@@ -199,6 +199,7 @@ class WireComment(msgspec.Struct, frozen=True):
             author=self.user.user() if self.user is not None else ForgeUser(id="", login=""),
             text=kept_bytes(self.body, COMMENT_MAX),
             edited=self._edited(),
+            at=self.created_at.timestamp() if self.created_at is not None else 0.0,
         )
 
     def _edited(self) -> bool:

@@ -175,6 +175,7 @@ def comment(found: WireComment) -> Comment:
         author=person(found.user),
         text=kept_bytes(found.body or "", COMMENT_MAX),
         edited=found.updated_at != found.created_at,
+        at=found.created_at.timestamp(),
     )
 
 

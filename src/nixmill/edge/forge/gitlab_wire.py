@@ -179,6 +179,7 @@ class WireNote(msgspec.Struct, frozen=True):
             author=self.author.user(),
             text=kept_bytes(self.body, COMMENT_MAX),
             edited=abs((self.updated_at - self.created_at).total_seconds()) > _EDIT_SLACK_S,
+            at=self.created_at.timestamp(),
         )
 
 

@@ -1,0 +1,321 @@
+"""What strangers, and members who are no administrators, try with pull requests; none of it may work."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import msgspec
+import pytest
+
+from nixmill.core.access import Role
+from nixmill.core.account import Identity
+from nixmill.core.change import ChangeState
+from nixmill.core.command import commands
+from nixmill.core.errors import InputError
+from nixmill.core.fixed_outputs import changed_hashes
+from nixmill.core.forge import HintKind
+from nixmill.core.merged import Patch
+from nixmill.core.posting import CheckState
+from nixmill.core.source import Tree
+from nixmill.core.target import FlakeWord, locate
+from nixmill.core.trust import Permission, Tier
+from nixmill.engine.office import Again, Asker
+from nixmill.engine.office_pulls import PullOffice
+from tests.contract.forge_world import Where
+from tests.fakes.forge import FakeForge
+from tests.support.journey_world import template  # noqa: F401 - a fixture
+from tests.support.pull_world import PATH, PullWorld, a_pull_world
+
+MIA = Asker(user=None, name="mia")
+
+
+@pytest.fixture
+async def world(template: Path) -> AsyncIterator[PullWorld]:  # noqa: F811 - the fixture
+    async with a_pull_world(template) as made:
+        made.forge.now = made.clock.now()
+        yield made
+
+
+async def held(world: PullWorld, **spec: Any) -> tuple[int, str]:  # noqa: ANN401 - of a pull request
+    """Open a stranger's pull request and tell of it; return its number and head."""
+    head = world.good()
+    number = world.open("sam", head, **{"where": Where.OWN_FORK, **spec})
+    await world.pull_event(number)
+    await world.settled()
+    assert world.state(head) is CheckState.HELD
+    return number, head
+
+
+async def pushed(world: PullWorld, number: int) -> str:
+    """Let the stranger push; return the new head."""
+    head = world.good()
+    world.forge.push(number, head)
+    return head
+
+
+def written(world: PullWorld, number: int, text: str, login: str = "mia") -> str:
+    """Let somebody write a comment now, by clocks that agree; return its id. Nobody is told yet."""
+    world.later(2.0)
+    world.forge.now = world.clock.now()
+    comment = world.forge.write_comment(number, world.forge.users[login], text)
+    world.later(2.0)
+    world.forge.now = world.clock.now()
+    return comment
+
+
+async def tell(world: PullWorld, number: int, comment: str, **parts: Any) -> None:  # noqa: ANN401 - of a hint
+    hint = world.forge.hint(HintKind.COMMENT, pull_request=number, comment=comment)
+    await world.told(msgspec.structs.replace(hint, **parts))
+    await world.settled()
+
+
+async def replies(world: PullWorld) -> list[str]:
+    """Return what is waiting to be said on the forge."""
+    due = await world.made.outbox.due(world.clock.now() + 1e6, 100)
+    return [msgspec.json.decode(parcel.body)["text"] for parcel in due if parcel.channel.value == "forge"]
+
+
+# Approval: between looking and approving.
+
+
+async def test_what_is_pushed_after_the_comment_is_not_what_it_approves(world: PullWorld) -> None:
+    number, first = await held(world)
+    comment = written(world, number, "/nixmill approve")
+    second = await pushed(world, number)
+    await tell(world, number, comment)
+    assert (world.state(first), world.state(second)) == (CheckState.CANCELLED, CheckState.HELD)
+    assert world.made.world.evaluator.asked == []
+    assert f"/nixmill approve {second[:12]}" in (await replies(world))[-1]
+
+
+async def test_it_helps_nobody_that_the_push_is_told_before_the_comment(world: PullWorld) -> None:
+    number, _ = await held(world)
+    comment = written(world, number, "/nixmill approve")
+    second = await pushed(world, number)
+    await world.pull_event(number)
+    await tell(world, number, comment)
+    assert world.state(second) is CheckState.HELD
+
+
+async def test_an_old_approval_that_is_delivered_again_approves_nothing_new(world: PullWorld) -> None:
+    number, first = await held(world)
+    comment = written(world, number, "/nixmill approve")
+    await tell(world, number, comment)
+    assert world.state(first) is CheckState.GOOD
+    second = await pushed(world, number)
+    await world.pull_event(number)
+    for _ in range(3):
+        await tell(world, number, comment)
+    assert world.state(second) is CheckState.HELD
+
+
+async def test_what_was_approved_stays_so_when_it_comes_back_and_nothing_else_does(world: PullWorld) -> None:
+    number, first = await held(world)
+    await tell(world, number, written(world, number, f"/nixmill approve {first[:7]}"))
+    second = await pushed(world, number)
+    await world.pull_event(number)
+    world.forge.push(number, first)
+    await world.pull_event(number)
+    await world.settled()
+    states = {change.commit: change.state for change in await world.changes() if change.pull_request == number}
+    assert states[second] is ChangeState.DONE
+    assert world.state(second) is CheckState.CANCELLED
+    assert world.state(first) is CheckState.GOOD
+
+
+async def test_an_approval_counts_for_no_other_pull_request_of_the_same_commit(world: PullWorld) -> None:
+    number, head = await held(world)
+    other = world.open("eve", head, where=Where.OWN_FORK)
+    await world.pull_event(other)
+    await tell(world, number, written(world, number, "/nixmill approve"))
+    of_other = [change for change in await world.changes() if change.pull_request == other]
+    assert [change.state for change in of_other] == [ChangeState.HELD]
+
+
+@pytest.mark.parametrize("what", list(Again))
+async def test_no_way_of_trying_again_leads_past_an_approval(world: PullWorld, what: Again) -> None:
+    number, _ = await held(world)
+    (change,) = await world.changes()
+    for _ in range(2):
+        with pytest.raises(InputError, match="approval"):
+            await world.office.retry(MIA, change.number, what)
+        await tell(world, number, written(world, number, "/nixmill cancel", "sam"))
+    await tell(world, number, written(world, number, "/nixmill retry", "sam"))
+    await tell(world, number, written(world, number, "/nixmill build x", "sam"))
+    await world.told(world.forge.hint(HintKind.RERUN, commit=change.commit, run=1, actor=world.forge.users["sam"]))
+    await world.told(world.forge.hint(HintKind.RERUN, commit=change.commit, run=1, actor=world.forge.users["mia"]))
+    await world.settled()
+    assert world.made.world.evaluator.asked == []
+
+
+async def test_a_draft_without_a_run_gets_none_by_its_authors_retry(world: PullWorld) -> None:
+    head = world.good()
+    number = world.open("sam", head, where=Where.OWN_FORK, draft=True)
+    await world.pull_event(number)
+    await tell(world, number, written(world, number, "/nixmill retry", "sam"))
+    assert world.made.world.evaluator.asked == []
+
+
+async def test_the_button_of_another_projects_run_approves_nothing(world: PullWorld) -> None:
+    number, head = await held(world)
+    (change,) = await world.changes()
+    facts = world.forge.add_repository("octo/other")
+    kept = {"id": 0, "name": "other", "repository": facts.path, "repository_id": facts.id}
+    await world.made.projects.save_project(msgspec.structs.replace(world.project, **kept))
+    eve = world.forge.users["eve"]
+    world.forge.repos["octo/other"].permissions[eve.id] = Permission.ADMIN
+    for pull_request in (0, number):
+        hint = world.forge.hint(HintKind.APPROVE, path="octo/other", actor=eve, commit=head, run=change.number)
+        await world.told(msgspec.structs.replace(hint, pull_request=pull_request))
+    hint = world.forge.hint(HintKind.APPROVE, path="octo/other", actor=eve, commit=head, run=change.number)
+    await world.told(msgspec.structs.replace(hint, repository=PATH), msgspec.structs.replace(hint, repository_id="9"))
+    await world.settled()
+    assert world.state(head) is CheckState.HELD
+    assert (await world.made.pulls.approvals(world.project.id, number)) == []
+
+
+async def test_a_comment_of_one_repository_is_none_of_another(world: PullWorld) -> None:
+    number, head = await held(world)
+    other = world.forge.add_repository("eve/mine")
+    eve = world.forge.users["eve"]
+    world.forge.repos["eve/mine"].permissions[eve.id] = Permission.ADMIN
+    world.later(2.0)
+    world.forge.now = world.clock.now()
+    comment = world.forge.write_comment(number, eve, "/nixmill approve", path="eve/mine")
+    await tell(world, number, comment)
+    await tell(world, number, comment, repository="eve/mine")
+    await tell(world, number, comment, repository_id=other.id, repository=PATH)
+    assert world.state(head) is CheckState.HELD
+
+
+# Approval: what a maintainer quotes or shows.
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(f"> thanks{end}/nixmill approve" for end in "\v\f\x1c\x1d\x1e\x85\u2028\u2029"),
+        "> quoted\n> /nixmill approve",
+        "```\n~~~\n/nixmill approve\n```",
+        "~~~\n```\n/nixmill approve\n~~~",
+        "````\n```\n/nixmill approve\n````",
+        "```\n``` text\n/nixmill approve\n```",
+        "```\n    ```\n/nixmill approve\n```",
+        "- ```\n  /nixmill approve\n  ```",
+    ],
+)
+def test_what_is_quoted_or_shown_is_not_obeyed(text: str) -> None:
+    assert commands(text) == []
+
+
+@pytest.mark.parametrize("text", ["```\nx\n```\n/nixmill retry", "```x``` y\n/nixmill retry", "~~~~\n~~~\n~~~~~ \n/nixmill retry"])
+def test_what_comes_after_a_fence_is(text: str) -> None:
+    assert len(commands(text)) == 1
+
+
+# Tiers.
+
+
+@pytest.mark.parametrize(
+    "name", ["main", "refs/heads/main", "gh-readonly-queue/main/pr-1", "gitea-mq/main", "\x1b[31m", "-x", "a\u202eb"]
+)
+@pytest.mark.parametrize("where", [Where.OWN_FORK, Where.OTHER_FORK, Where.DELETED])
+async def test_the_name_of_a_forks_branch_gives_it_nothing(world: PullWorld, name: str, where: Where) -> None:
+    await held(world, head_ref=name, where=where)
+    (change,) = await world.changes()
+    assert change.tier is Tier.FORK
+
+
+async def test_a_member_who_opens_one_of_a_strangers_fork_lends_it_nothing(world: PullWorld) -> None:
+    head = world.good()
+    number = world.open("mia", head, where=Where.OTHER_FORK)
+    await world.pull_event(number)
+    await world.settled()
+    assert world.state(head) is CheckState.HELD
+
+
+async def test_a_named_commit_of_a_fork_that_a_person_starts_is_sandboxed(world: PullWorld) -> None:
+    for ref, commit in (("main", world.good()), (world.good(), ""), ("refs/pull/7/head", world.good())):
+        await world.office.start(MIA, world.project, ref, commit=commit)
+    assert {change.tier for change in await world.changes()} == {Tier.MEMBER}
+
+
+def test_a_directory_says_nothing_but_where_it_is() -> None:
+    """`nixmill.toml` of a fork names directories; one called `x&rev=…` must not choose another commit."""
+    reference = "git+file:///m.git?rev=aa"
+    tree = Tree(
+        project="m", path="/t", tree_hash="", commit="aa", dirty=False, flake_reference=reference, checkout="/m.git"
+    )
+    target: Any = locate(FlakeWord("x&ref=b?c#d&submodules=1", ("checks",)), tree)
+    assert target.reference == "git+file:///m.git?rev=aa&dir=x%26ref%3Db%3Fc%23d%26submodules%3D1"
+
+
+# What is said, and to whom.
+
+
+async def test_what_an_author_writes_is_not_said_back_as_markdown(world: PullWorld) -> None:
+    number, _ = await held(world)
+    await tell(world, number, written(world, number, "/nixmill approve"))
+    await tell(world, number, written(world, number, '/nixmill build "@octo/team [all](http://evil.example) <b>"', "sam"))
+    said = (await replies(world))[-1]
+    for raw in ("@octo", "](http", "<b>", "http://"):
+        assert raw not in said.replace("\\]", ""), said
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("++ [ (fetchurl { sha256 = lib.fakeHash; }) ]", True),
+        ('"outputHash" = x;', True),
+        ('"sha256": "0v6q5v9s7hjx",', True),
+        ("# \x0c \u2028 sha256 = x;", True),
+        ("nothing", False),
+    ],
+)
+def test_a_hash_cannot_hide_from_who_approves(line: str, told: bool) -> None:
+    text = f"diff --git a/x.nix b/x.nix\n--- a/x.nix\n+++ b/x.nix\n@@ -1 +1,2 @@\n a\n+{line}\n"
+    assert bool(changed_hashes([Patch(path="x.nix", text=text, cut=False)])) is told
+
+
+@pytest.mark.parametrize(("private", "role"), [(True, Role.VIEWER), (False, Role.STRANGER)])
+async def test_that_anybody_may_read_a_public_repository_opens_no_hidden_project(private: bool, role: Role) -> None:
+    forge = FakeForge(PATH)
+    sam = forge.user("sam", Permission.READ)
+    forge.repos[PATH].facts = msgspec.structs.replace(forge.repos[PATH].facts, private=private)
+
+    async def identity(_user: int, _provider: str) -> Identity:
+        return Identity(provider="forge", subject=sam.id, login="sam")
+
+    office: Any = SimpleNamespace(
+        pulls=SimpleNamespace(forge_of=lambda _: forge),
+        _doors=SimpleNamespace(members=SimpleNamespace(identity=identity), clock=SimpleNamespace(monotonic=lambda: 0.0)),
+        _roles={},
+    )
+    project: Any = SimpleNamespace(forge="forge", repository=PATH)
+    user: Any = SimpleNamespace(id=1)
+    assert await PullOffice.forge_role(office, user, project) is role
+
+
+# Floods.
+
+
+async def test_strangers_comments_cost_little_and_start_nothing(world: PullWorld) -> None:
+    number, _ = await held(world)
+    before = len(world.forge.asked)
+    for _ in range(20):
+        await tell(world, number, written(world, number, "/nixmill retry\n" * 50, "eve"))
+    assert len(await world.changes()) == 1
+    assert len(world.forge.asked) - before <= 20 * 3 + 5
+    assert set(await replies(world)) == {""}, "a sign, no conversation"
+
+
+async def test_an_author_has_one_run_at_a_time(world: PullWorld) -> None:
+    number, _ = await held(world)
+    await world.told(
+        world.forge.hint(HintKind.COMMENT, pull_request=number, comment=written(world, number, "/nixmill approve"))
+    )
+    for _ in range(20):
+        comment = written(world, number, "/nixmill retry\n" * 5, "sam")
+        await world.told(world.forge.hint(HintKind.COMMENT, pull_request=number, comment=comment))
+    assert len(await world.changes()) == 1
