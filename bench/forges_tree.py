@@ -39,7 +39,7 @@ in builtins.listToAttrs (builtins.genList (i: { name = "job-${toString i}"; valu
 
 async def sandboxed(options: Options) -> AsyncIterator[Figure]:
     """Evaluate in the sandbox and without it, derivations that are new to the store; one attribute costs a worker."""
-    rounds = 1 if options.quick else 5
+    rounds = 1 if options.quick else 3
     for count, workers in ((1, 1), (1_000, 1), (1_000, 2)):
         for kind in ("file", "flake"):
             with _tree(count) as tree, scratch_store() as store:

@@ -87,11 +87,10 @@ class Hub(GiteaServer):
             self.posted.append(Posted(time.time(), call.parts[2], call.body["context"], call.body["state"]))
         return said
 
-    def first(self, commit: str, states: frozenset[str], since: float = 0.0) -> float | None:
+    def first(self, commit: str, states: frozenset[str]) -> float | None:
         """Return when a commit's required status was first one of these; None where it was not."""
-        found = (one.at for one in list(self.posted) if one.commit == commit and one.context == "nixmill")
-        states_of = {one.at: one.state for one in list(self.posted) if one.commit == commit}
-        return next((at for at in found if at >= since and states_of[at] in states), None)
+        mine = (one for one in list(self.posted) if one.commit == commit and one.context == "nixmill")
+        return next((one.at for one in mine if one.state in states), None)
 
 
 @dataclass

@@ -131,7 +131,9 @@ def declared_fields() -> str:
         "[[project.jobset]]": project.Jobset,
         "[[project.rule]]": message.Rule,
     }
-    return _struct_table(tables, files, frozenset({"id", "project", "created_at", "declared", "repository_id"}), "field")
+    return _struct_table(
+        tables, files, frozenset({"id", "project", "created_at", "declared", "repository_id"}), "field"
+    )
 
 
 def roles() -> str:

@@ -91,8 +91,8 @@ async def test_what_is_no_path_is_not_asked_for(world: GitLabWorld, path: str) -
     ("level", "permission"),
     [
         (5, Permission.NONE),
-        (10, Permission.READ),
-        (15, Permission.READ),
+        (10, Permission.NONE),
+        (15, Permission.NONE),
         (20, Permission.READ),
         (30, Permission.WRITE),
         (40, Permission.ADMIN),

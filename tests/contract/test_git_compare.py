@@ -304,3 +304,15 @@ async def test_a_command_without_an_end_is_stopped(upstream: Repository) -> None
 async def test_a_command_that_fails_is_told(upstream: Repository) -> None:
     with pytest.raises(GitFailedError, match="does not exist"):
         await Git(str(upstream.top)).beginning(1000, "show", "HEAD:nothing")
+
+
+async def test_a_flood_of_files_does_not_push_out_what_matters_most(
+    upstream: Repository, remote: GitRemote, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(git_compare, "PATCHES_MAX", 3)
+    for number in range(8):
+        (upstream.top / f"a{number}.json").write_text("{}", encoding="utf-8")
+    (upstream.top / "flake.nix").write_text("{ evil = 1; }\n", encoding="utf-8")
+    upstream.commit()
+    found = await compared(remote, upstream, "flake.nix", "*.json")
+    assert found.patches[0].path == "flake.nix" and found.more_patches == 6

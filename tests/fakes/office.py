@@ -34,6 +34,8 @@ class FakeOffice:
     forge_roles: dict[tuple[int, str], Role] = field(default_factory=dict)
     """By the user's id and the repository."""
     forge_fault: Exception | None = None
+    of_push: dict[int, tuple[Jobset, ...]] = field(default_factory=dict)
+    """By project, the jobsets that run when something is pushed."""
 
     def _did(self, method: str, *arguments: object) -> None:
         if self.fault is not None:

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from nixmill.core.change import ChangeState
 from nixmill.core.forge import Event, Hint, HintKind
 from nixmill.core.posting import EXTRA_MAX, FINAL_CHECKS, CheckState
-from nixmill.core.pull_request import PullRequest, PullState, is_wanted
+from nixmill.core.pull_request import PullRequest, PullState, why_skipped
 from nixmill.core.trust import Tier
 from tests.contract.forge_world import Where
 from tests.support.journey_world import template
@@ -29,7 +29,7 @@ __all__ = ["template"]
 PULLS: Final = 3
 COMMITS: Final = 3
 """Commits that each pull request moves among."""
-EXAMPLES: Final = int(__import__("os").environ.get("LAWS", "8"))
+EXAMPLES: Final = 8
 
 
 class What(Enum):
@@ -143,7 +143,7 @@ class Story:
 
     def _opened(self, deed: Deed) -> list[Hint]:
         """Open a pull request that is not there: the first one of a member, others of strangers."""
-        forge, wanted = self.world.forge, deed.pull
+        forge = self.world.forge
         pulls = forge.repos[forge.path].pulls
         if deed.what is not What.OPEN and deed.what is not What.PUSH:
             return []
@@ -159,7 +159,6 @@ class Story:
         )
         assert forge_number == number
         self._own(number)
-        del wanted
         return [forge.hint(HintKind.PULL_REQUEST, pull_request=number)]
 
     def _own(self, number: int) -> None:
@@ -250,7 +249,7 @@ class Story:
             state = self.world.state(change.commit)
             if state is CheckState.HELD:
                 assert change.commit in waiting, "held, and nobody has it open"
-                assert change.commit not in await self.approved(), "held, and approved"
+                assert change.commit not in self.owned, "a stranger with the same head held it up"
             else:
                 assert state in FINAL_CHECKS, state
 
@@ -265,21 +264,27 @@ class Story:
 
     async def shown(self) -> dict[str, CheckState]:
         """Return how the heads of open pull requests stand that are to be checked."""
-        wanted = [pull for pull in self.open_pulls() if is_wanted(pull, drafts=self.world.project.drafts)]
+        wanted = [pull for pull in self.open_pulls() if not why_skipped(pull, drafts=self.world.project.drafts)]
         return {pull.head_commit: self.world.state(pull.head_commit) for pull in wanted}
 
 
 def _commits(world: PullWorld, *, shared: bool) -> dict[int, list[str]]:
     """Return the commits of each pull request; `shared`: the same ones for all."""
     first = [world.good(), world.failing(EXTRA_MAX + 3), world.bad()]
-    return {number: first if shared or number == 1 else [world.good(), world.failing(2), world.good()] for number in range(1, PULLS + 1)}
+    return {
+        number: first if shared or number == 1 else [world.good(), world.failing(2), world.good()]
+        for number in range(1, PULLS + 1)
+    }
 
 
-async def _played(template: Path, history: Sequence[Deed], *, shared: bool, seed: int) -> tuple[dict[str, CheckState], set[str]]:
+async def _played(
+    template: Path, history: Sequence[Deed], *, shared: bool, seed: int
+) -> tuple[dict[str, CheckState], set[str]]:
     async with a_pull_world(template) as world:
         refs = world.made.remote.refs
         refs["refs/heads/release"] = refs["refs/heads/main"]
         await world.watch.look(world.project)
+        await world.pulls.reconcile(world.project)
         story = Story(world, _commits(world, shared=shared), random.Random(seed))  # noqa: S311 - can be repeated
         for deed in history:
             if hints := story.do(deed):
@@ -296,21 +301,32 @@ def _perfect(deed: Deed) -> Deed:
 
 
 def _with_heard_people(deed: Deed) -> Deed:
-    """What people command is heard when they say it: of that the end depends. How much else is lost does not matter."""
-    return deed._replace(fate=Fate.PROMPT if deed.fate is not Fate.TWICE else Fate.TWICE) if deed.what in OF_PEOPLE else deed
+    """What people command is heard when they say it: on that the end depends, on how much else is lost it does not."""
+    if deed.what not in OF_PEOPLE or deed.fate is Fate.TWICE:
+        return deed
+    return deed._replace(fate=Fate.PROMPT)
 
 
-@settings(max_examples=EXAMPLES, phases=[Phase.explicit, Phase.generate], deadline=None, suppress_health_check=list(HealthCheck))
-@given(history=HISTORIES.map(lambda deeds: [deed for deed in deeds if deed.what is not What.CANCEL]), seed=st.integers(0, 9))
+BOUNDED: Final = settings(
+    max_examples=EXAMPLES,
+    phases=[Phase.explicit, Phase.generate],  # a history costs a fifth of a second: to make one smaller takes minutes
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+)
+UNCANCELLED: Final = HISTORIES.map(lambda deeds: [deed for deed in deeds if deed.what is not What.CANCEL])
+
+
+@BOUNDED
+@given(history=UNCANCELLED, seed=st.integers(0, 9))
 def test_lost_late_and_doubled_events_end_as_perfect_ones_do(template: Path, history: list[Deed], seed: int) -> None:
     perfect = asyncio.run(_played(template, [_perfect(deed) for deed in history], shared=False, seed=seed))
-    troubled = asyncio.run(_played(template, [_with_heard_people(deed) for deed in history], shared=False, seed=seed))
-    assert troubled == perfect
+    heard = [_with_heard_people(deed) for deed in history]
+    assert asyncio.run(_played(template, heard, shared=False, seed=seed)) == perfect
 
 
-@settings(max_examples=EXAMPLES, phases=[Phase.explicit, Phase.generate], deadline=None, suppress_health_check=list(HealthCheck))
+@BOUNDED
 @given(history=HISTORIES, seed=st.integers(0, 9))
-def test_whatever_is_lost_and_whoever_shares_commits_every_run_ends_and_nothing_is_taken(
+def test_whatever_is_lost_and_whoever_shares_commits_every_run_ends(
     template: Path, history: list[Deed], seed: int
 ) -> None:
     asyncio.run(_played(template, history, shared=True, seed=seed))

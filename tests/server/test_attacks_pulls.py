@@ -1,18 +1,23 @@
 """Strangers at the whole server beside a forge: webhooks, commits and repositories that want more than they may."""
 
+import asyncio
 import json
 import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx2
 import pytest
 
+from nixmill.config.server import ServerSettings
 from tests.contract.forge_world import Happening, Where
+from tests.fakes.forge import FakeForge
 from tests.support.program import flake, job
 from tests.support.pull_server import PullServer, pull_server
 from tests.support.scratch_store import ScratchStore
+from tests.support.web import web_world
 
 PASSWD = Path("/etc/passwd").read_text(encoding="utf-8").splitlines()[0]
 ODD = '"<img src=x onerror=alert(1)> @octo/team `x` [a](http://evil.example)"'
@@ -85,16 +90,25 @@ async def test_links_in_a_strangers_tree_lead_nowhere(world: PullServer) -> None
 
 async def test_a_strangers_settings_give_nothing(world: PullServer) -> None:
     """`nixConfig`, `nixmill.toml` and a lock file ask for everything that costs or has power."""
-    body = flake(a=job("a")).replace(
-        "{\n  outputs",
-        """{
+    body = (
+        flake(a=job("a"))
+        .replace(
+            "{\n  outputs",
+            """{
   nixConfig = { allow-import-from-derivation = true; sandbox = false; extra-substituters = [ "file:///tmp/x" ];
     post-build-hook = "/bin/sh"; access-tokens = [ "x=y" ]; };
   outputs""",
-        1,
-    ).replace("derivation {", 'seq (import (derivation { name = "x.nix"; system = "x86_64-linux"; builder = "/bin/sh"; '
-              'args = [ "-c" "echo 1 > $out" ]; })) derivation {', 1).replace("a = seq", "a = builtins.seq")
-    toml = '[evaluate]\nallow-import-from-derivation = true\nworkers = 900\ntime-s = 86000\nmemory-mib = 900000\n'
+            1,
+        )
+        .replace(
+            "derivation {",
+            'seq (import (derivation { name = "x.nix"; system = "x86_64-linux"; builder = "/bin/sh"; '
+            'args = [ "-c" "echo 1 > $out" ]; })) derivation {',
+            1,
+        )
+        .replace("a = seq", "a = builtins.seq")
+    )
+    toml = "[evaluate]\nallow-import-from-derivation = true\nworkers = 900\ntime-s = 86000\nmemory-mib = 900000\n"
     number = world.open("sam", flake__nix=body, nixmill__toml=toml)
     page = await approved(world, number, 2)
     assert page["run"]["verdict"] != "passed"
@@ -119,7 +133,7 @@ async def test_a_directory_called_like_a_query_leads_to_no_other_commit(world: P
 
 async def test_names_logs_titles_and_branches_stay_text(world: PullServer) -> None:
     bad = job("bad", "echo '<script>alert(1)</script> @octo/team ::set-output'; printf '\\033]0;owned\\007'; exit 3")
-    body = flake(**{"bad": bad}).replace("      bad =", f"      {ODD} =")
+    body = flake(bad=bad).replace("      bad =", f"      {ODD} =")
     number = world.open("sam", flake__nix=body)
     world.hub.server.pulls[number]["title"] = "<svg onload=alert(1)> \u202egnp.exe @all"
     world.hub.server.pulls[number]["head"]["ref"] = "<b>main\u2066"
@@ -151,3 +165,33 @@ async def test_numbers_that_cannot_be_are_refused(world: PullServer, number: int
         deep = b"[" * 200_000
         nested = await client.post("/hook/forge/hub", content=deep, headers={**headers, **world.hub.sign(deep)})
         assert nested.status_code == 400
+
+
+async def test_large_deliveries_of_strangers_share_a_room(tmp_path: Path) -> None:
+    """Bodies are read before anybody knows who sends them; many large ones do not fill the memory."""
+    forge = FakeForge("octo/mill")
+    most = 2 * 1024 * 1024
+    async with web_world(ServerSettings(webhook_bytes=most), forges={"forge": forge}) as made:
+        parts = urlsplit(made.url)
+        begun = []
+        for _ in range(4):
+            reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+            writer.write(f"POST /hook/forge/forge HTTP/1.1\r\nHost: x\r\nContent-Length: {most}\r\n\r\n".encode())
+            writer.write(b" " * (most - 1))
+            await writer.drain()
+            begun.append((reader, writer))
+        sender = await made.browser()
+        large, small = b" " * most, forge.deliver(Happening.PUSH)
+        for _ in range(600):
+            answer = await sender.http.post("/hook/forge/forge", content=large, headers=dict(forge.sign(large)))
+            if answer.status_code == 503:
+                break
+        assert answer.status_code == 503
+        fits = await sender.http.post("/hook/forge/forge", content=small[1], headers=dict(small[0]))
+        assert fits.status_code == 202
+        for reader, writer in begun:
+            writer.write(b" ")
+            assert b" 401 " in await reader.readline()
+            writer.close()
+        again = await sender.http.post("/hook/forge/forge", content=large, headers=dict(forge.sign(large)))
+        assert again.status_code == 400, "there is room again"

@@ -67,6 +67,7 @@ async def test_one_pull_request_is_a_status(nixmill: Nixmill) -> None:
     shown = await nixmill("status", "mill#7")
     assert shown.code == 0, shown.err
     assert "waits for approval" in shown.out and "nixmill approve mill#7" in shown.out and "bob" in shown.out
+    assert "nixmill approve 1" in (await nixmill("status", "1")).out
 
 
 async def test_approving_shows_what_changes_and_sends_what_it_showed(world: WebWorld, nixmill: Nixmill) -> None:

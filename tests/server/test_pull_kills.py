@@ -70,20 +70,26 @@ async def everywhere(template: Path, prepare: Prepare, judge: Judge) -> None:
 def commented(world: PullWorld, number: int, text: str) -> Event:
     """Let the maintainer comment; return what the forge sends."""
     comment = world.forge.write_comment(number, world.forge.users["mia"], text)
-    return world.forge.event(*world.forge.delivery(world.forge.hint(HintKind.COMMENT, pull_request=number, comment=comment)))
+    return world.forge.event(
+        *world.forge.delivery(world.forge.hint(HintKind.COMMENT, pull_request=number, comment=comment))
+    )
 
 
 async def answers(world: PullWorld) -> list[tuple[bool, str]]:
     """Return the answers that were put into the outbox: whether it was understood, and what is said."""
     parcels = await world.made.outbox.due(world.clock.now() + 1e6, 1000)
-    replies = [msgspec.json.decode(parcel.body, type=Reply) for parcel in parcels if parcel.channel is ChannelKind.FORGE]
+    replies = [
+        msgspec.json.decode(parcel.body, type=Reply) for parcel in parcels if parcel.channel is ChannelKind.FORGE
+    ]
     return [(reply.understood, reply.text) for reply in replies]
 
 
 async def told(world: PullWorld, head: str, state: CheckState, last: str) -> None:
     """Check that the status stands, was told at most once more than needed, and is due no more."""
     assert world.state(head) is state, last
-    final = [one.generation for one in world.forge.postings if one.commit == head and one.required and one.state is state]
+    final = [
+        one.generation for one in world.forge.postings if one.commit == head and one.required and one.state is state
+    ]
     assert len(final) <= 2, (last, "told, at worst, once more where it was killed before that was recorded")
     assert len(set(final)) == 1, last
     assert not await world.made.statuses.due(world.clock.now() + 1e6, 10), last

@@ -1,4 +1,4 @@
-"""A project is joined with a repository of a forge: the form, the API, and what its page says of the forge's webhook."""
+"""A project is joined with a repository of a forge: the form, the API, and the address of the forge's webhook."""
 
 from collections.abc import AsyncIterator
 from typing import Any

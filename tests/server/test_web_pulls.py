@@ -151,6 +151,9 @@ async def test_runs_of_a_pull_request_lead_to_it(world: WebWorld) -> None:
     assert 'href="/p/mill/pull/7"' in page and "Grind finer" in page
     assert 'href="/p/mill/pull/7#approve"' in page and "Look at it and approve it" in page
     assert "Waiting for approval" in page
+    for path in (f"/r/{run}/timeline", "/p/mill/b/refs/pull/7/head"):
+        answer = await browser.get(path)
+        assert answer.status_code == 404 or 'href="/p/mill/pull/7"' in answer.text, path
     listed = (await browser.get("/runs")).text
     assert 'href="/p/mill/pull/7#approve"' in listed and "waiting for approval" in listed
 

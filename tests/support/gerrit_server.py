@@ -66,6 +66,8 @@ class GerritState:
     """What a Gerrit holds, and how it is at the moment."""
 
     project: str = "tools/mill"
+    user: str = USER
+    """Who we are, for HTTP."""
     head: str = "refs/heads/main"
     public: bool = False
     accounts: dict[int, dict[str, Json]] = field(default_factory=dict)
@@ -163,6 +165,7 @@ class _Handler(BaseHTTPRequestHandler):
         if self.state.git is None or not urlsplit(self.path).path.endswith(("/info/refs", "/git-upload-pack")):
             return False
         git_server.answer(self, self.state.git)
+        self.close_connection = True  # not every answer says how long it is
         return True
 
     def _answer(self, body: Json) -> None:
@@ -185,7 +188,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(status, {"content-type": "application/json; charset=UTF-8"}, data)
 
     def _is_known(self) -> bool:
-        wanted = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
+        wanted = base64.b64encode(f"{self.state.user}:{PASSWORD}".encode()).decode()
         return self.headers.get("authorization") == f"Basic {wanted}"
 
     def _send(self, status: int, headers: dict[str, str], data: bytes) -> None:

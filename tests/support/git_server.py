@@ -93,7 +93,7 @@ def answer(request: BaseHTTPRequestHandler, told: GitServer) -> None:
         request.send_response(302)
         request.send_header("Location", told.redirect + request.path)
         request.end_headers()
-    elif told.login and request.headers.get("Authorization") not in map(_basic, (told.login, *told.more_logins)):
+    elif told.login and not _is_known(request, told):
         request.send_response(401)
         request.send_header("WWW-Authenticate", 'Basic realm="git"')
         request.end_headers()
@@ -105,6 +105,10 @@ def _fetches(request: BaseHTTPRequestHandler) -> bool:
     """Say whether objects are asked for; what was read of the body is put back for nobody, since nobody answers."""
     body = request.rfile.peek(64)[:64]  # type: ignore[attr-defined]
     return b"ls-refs" not in body
+
+
+def _is_known(request: BaseHTTPRequestHandler, told: GitServer) -> bool:
+    return request.headers.get("Authorization") in [_basic(one) for one in (told.login, *told.more_logins)]
 
 
 def _basic(login: str) -> str:

@@ -1,9 +1,10 @@
 """The whole server beside forges of loopback: real git refs, real webhooks over HTTP, real Nix, a real sandbox."""
 
+import asyncio
 import contextlib
 import json
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -27,6 +28,7 @@ from tests.support.gitlab_world import GitLabWorld
 from tests.support.program import Project
 from tests.support.scratch_store import ScratchStore
 from tests.support.server import PASSWORD, ServerProgram
+from tests.support.web import Browser
 
 NAME = "hello"
 """The project that the repository becomes by itself."""
@@ -125,6 +127,23 @@ class Pulls(Generic[H]):
         assert found is not None
         return found
 
+    async def until_audited(self, text: str) -> None:
+        """Wait until the audit log has a text."""
+        async with self.server.administrator() as browser:
+            await _until(lambda: _has(browser, "/admin/audit", text), f"{text!r} in the audit log")
+
+    async def until_absent(self, path: str) -> None:
+        """Wait until a page is there for nobody who is not signed in."""
+
+        async def is_absent() -> bool:
+            return await self.server.get(path) is None
+
+        await _until(is_absent, f"{path} not to be found")
+
+    async def until_logged(self, text: str) -> None:
+        """Wait until the server's own log has a text."""
+        await self.server.until("/runs", lambda _: text in self.server.log)
+
     async def look(self) -> None:
         """Ask the server, as an administrator, to look at the repository."""
         async with self.server.administrator() as browser:
@@ -134,8 +153,22 @@ class Pulls(Generic[H]):
         """Start the server and wait for the end of its first run."""
         self.server.start()
         await self.server.ready()
-        page = await self.server.ended(1)
+        try:
+            page = await self.server.ended(1)
+        except AssertionError:
+            raise AssertionError(f"{await self.server.get(f'/p/{NAME}')}\n{self.server.log}") from None
         assert page["run"]["verdict"] == verdict, self.server.log
+
+
+async def _until(holds: Callable[[], Awaitable[bool]], what: str, seconds: float = 60.0) -> None:
+    end = time.monotonic() + seconds
+    while not await holds():
+        assert time.monotonic() < end, f"waited in vain for {what}"
+        await asyncio.sleep(0.05)
+
+
+async def _has(browser: Browser, path: str, text: str) -> bool:
+    return text in (await browser.get(path)).text
 
 
 class PullServer(Pulls[GiteaWorld]):
@@ -239,18 +272,21 @@ async def gitlab_beside(directory: Path, name: str = "hub") -> AsyncIterator[Bes
 @asynccontextmanager
 async def gerrit_beside(directory: Path, name: str = "hub", **changes: object) -> AsyncIterator[Beside[GerritWorld]]:
     """Run a Gerrit whose repository is the checkout, and that git is given by HTTP."""
-    place, state = secrets_of(directory, name), GerritState(project="tools/hello", public=True, now=time.time())
-    state.accounts[OWN_ID] = {"name": "nixmill", "username": USER}
+    place, user = secrets_of(directory, name), str(changes.get("user", USER))
+    state = GerritState(project="tools/hello", user=user, public=True, now=time.time())
+    state.accounts[OWN_ID] = {"name": "nixmill", "username": user}
     state.groups[OWN_ID] = set()
     below = directory / "git/a/tools"
     below.mkdir(parents=True)
     (below / NAME).symlink_to(directory / "mill")
-    state.git = GitServer(directory / "git", login=f"{USER}:{GERRIT_PASSWORD}")
+    state.git = GitServer(directory / "git", login=f"{user}:{GERRIT_PASSWORD}")
     with gerrit_server(state) as url:
         hub = GerritWorld(url, state, place)
-        keys: dict[str, object] = {"name": name, "kind": "gerrit", "url": url, "user": USER, "token": f"{name}-token"}
+        keys: dict[str, object] = {"name": name, "kind": "gerrit", "url": url, "user": user, "token": f"{name}-token"}
         keys |= {"webhook-secrets": [f"{name}-new"], "groups": [TRUSTED], "repositories": ["tools/*"]}
-        yield Beside(hub, keys | changes, {f"{name}-token": place / "token", f"{name}-new": place / "new"})
+        secrets = {f"{name}-token": place / "token", f"{name}-new": place / "new"}
+        secrets |= {f"{name}-ssh": place / "ssh"} if "private-key" in changes else {}
+        yield Beside(hub, keys | changes, secrets)
         await hub.forge.aclose()
 
 

@@ -1,5 +1,6 @@
 """What strangers, and members who are no administrators, try with pull requests; none of it may work."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,15 +18,22 @@ from nixmill.core.fixed_outputs import changed_hashes
 from nixmill.core.forge import HintKind
 from nixmill.core.merged import Patch
 from nixmill.core.posting import CheckState
+from nixmill.core.run_event import Verdict, WorkStarted
 from nixmill.core.source import Tree
 from nixmill.core.target import FlakeWord, locate
 from nixmill.core.trust import Permission, Tier
+from nixmill.doors import BuildLimits
+from nixmill.edge.sandbox.net_proxy import is_allowed
 from nixmill.engine.office import Again, Asker
 from nixmill.engine.office_pulls import PullOffice
+from nixmill.engine.works import Works
+from nixmill.nix.build_result import BuildStatus
 from tests.contract.forge_world import Where
 from tests.fakes.forge import FakeForge
+from tests.fakes.store import Script
 from tests.support.journey_world import template  # noqa: F401 - a fixture
 from tests.support.pull_world import PATH, PullWorld, a_pull_world
+from tests.support.world import World, until
 
 MIA = Asker(user=None, name="mia")
 
@@ -209,7 +217,9 @@ def test_what_is_quoted_or_shown_is_not_obeyed(text: str) -> None:
     assert commands(text) == []
 
 
-@pytest.mark.parametrize("text", ["```\nx\n```\n/nixmill retry", "```x``` y\n/nixmill retry", "~~~~\n~~~\n~~~~~ \n/nixmill retry"])
+@pytest.mark.parametrize(
+    "text", ["```\nx\n```\n/nixmill retry", "```x``` y\n/nixmill retry", "~~~~\n~~~\n~~~~~ \n/nixmill retry"]
+)
 def test_what_comes_after_a_fence_is(text: str) -> None:
     assert len(commands(text)) == 1
 
@@ -251,13 +261,35 @@ def test_a_directory_says_nothing_but_where_it_is() -> None:
     assert target.reference == "git+file:///m.git?rev=aa&dir=x%26ref%3Db%3Fc%23d%26submodules%3D1"
 
 
+# Limits of one run are none of another's.
+
+
+async def test_an_impatient_run_does_not_fail_what_a_patient_one_wants() -> None:
+    """A pull request chooses its time limits; a push that joins its builds meanwhile keeps its own."""
+    world, works, gate = World(), Works(), asyncio.Event()
+    drv = world.store.derivation("lib")
+    late = Script(status=BuildStatus.TIMED_OUT, gate=gate)
+    world.builder.script(drv, late, Script())
+    world.commit([world.attribute("lib", drv)])
+    impatient = world.flow(world.request(build_limits=BuildLimits(timeout_s=1)), works=works)
+    patient = world.flow(world.request(build_limits=BuildLimits(timeout_s=900)), works=works)
+    first = asyncio.create_task(impatient.check())
+    await until(lambda: bool(world.builder.running))
+    second = asyncio.create_task(patient.check())
+    await until(lambda: len([event for event in world.events if isinstance(event, WorkStarted)]) == 1)
+    gate.set()
+    assert await asyncio.gather(first, second) == [Verdict.BUILD_FAILED, Verdict.GOOD]
+    assert world.builder.attempts == [drv, drv]
+
+
 # What is said, and to whom.
 
 
 async def test_what_an_author_writes_is_not_said_back_as_markdown(world: PullWorld) -> None:
     number, _ = await held(world)
     await tell(world, number, written(world, number, "/nixmill approve"))
-    await tell(world, number, written(world, number, '/nixmill build "@octo/team [all](http://evil.example) <b>"', "sam"))
+    asked = '/nixmill build "@octo/team [all](http://evil.example) <b>"'
+    await tell(world, number, written(world, number, asked, "sam"))
     said = (await replies(world))[-1]
     for raw in ("@octo", "](http", "<b>", "http://"):
         assert raw not in said.replace("\\]", ""), said
@@ -273,13 +305,16 @@ async def test_what_an_author_writes_is_not_said_back_as_markdown(world: PullWor
         ("nothing", False),
     ],
 )
-def test_a_hash_cannot_hide_from_who_approves(line: str, told: bool) -> None:
+def test_a_hash_cannot_hide_from_who_approves(line: str, told: bool) -> None:  # noqa: FBT001 - of a table
     text = f"diff --git a/x.nix b/x.nix\n--- a/x.nix\n+++ b/x.nix\n@@ -1 +1,2 @@\n a\n+{line}\n"
     assert bool(changed_hashes([Patch(path="x.nix", text=text, cut=False)])) is told
 
 
 @pytest.mark.parametrize(("private", "role"), [(True, Role.VIEWER), (False, Role.STRANGER)])
-async def test_that_anybody_may_read_a_public_repository_opens_no_hidden_project(private: bool, role: Role) -> None:
+async def test_that_anybody_may_read_a_public_repository_opens_no_hidden_project(
+    private: bool,  # noqa: FBT001 - of a table
+    role: Role,
+) -> None:
     forge = FakeForge(PATH)
     sam = forge.user("sam", Permission.READ)
     forge.repos[PATH].facts = msgspec.structs.replace(forge.repos[PATH].facts, private=private)
@@ -287,9 +322,10 @@ async def test_that_anybody_may_read_a_public_repository_opens_no_hidden_project
     async def identity(_user: int, _provider: str) -> Identity:
         return Identity(provider="forge", subject=sam.id, login="sam")
 
+    clock = SimpleNamespace(monotonic=lambda: 0.0)
     office: Any = SimpleNamespace(
         pulls=SimpleNamespace(forge_of=lambda _: forge),
-        _doors=SimpleNamespace(members=SimpleNamespace(identity=identity), clock=SimpleNamespace(monotonic=lambda: 0.0)),
+        _doors=SimpleNamespace(members=SimpleNamespace(identity=identity), clock=clock),
         _roles={},
     )
     project: Any = SimpleNamespace(forge="forge", repository=PATH)
@@ -319,3 +355,18 @@ async def test_an_author_has_one_run_at_a_time(world: PullWorld) -> None:
         comment = written(world, number, "/nixmill retry\n" * 5, "sam")
         await world.told(world.forge.hint(HintKind.COMMENT, pull_request=number, comment=comment))
     assert len(await world.changes()) == 1
+
+
+# Addresses that the network proxy of the sandbox must not reach.
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        *("fec0::1", "::ffff:127.0.0.1", "64:ff9b::7f00:1", "64:ff9b:1::a00:1", "2002:a9fe:a9fe::", "2001:0:7f00:1::"),
+        *("::127.0.0.1", "fe80::1%eth0", "fd00::1", "ff02::1", "100.64.0.1", "0.0.0.0", "::", "255.255.255.255"),  # noqa: S104 - refused
+        *("127.1", "0x7f.1", "2130706433", "017700000001"),
+    ],
+)
+def test_no_spelling_of_a_private_address_is_public(address: str) -> None:
+    assert not is_allowed(address, 443)

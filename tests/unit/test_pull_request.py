@@ -118,10 +118,15 @@ def test_what_ended_before_it_was_closed_is_not_run_again_when_it_is_reopened() 
 
 
 def test_drafts_and_labels() -> None:
-    assert look(None, pull(draft=True), drafts=False) == Decision()
-    assert look(None, pull(draft=True)).changes
-    assert look(None, pull(draft=True, labels=(BUILD_LABEL,)), drafts=False).changes
-    assert look(None, pull(labels=(SKIP_LABEL,))) == Decision()
+    assert not change_of(look(None, pull(draft=True))).skipped
+    assert not change_of(look(None, pull(draft=True, labels=(BUILD_LABEL,)), drafts=False)).skipped
+    for seen in (pull(draft=True), pull(labels=(SKIP_LABEL,))):
+        skipped = change_of(look(None, seen, drafts=False))
+        assert skipped.skipped, "a run that ends at once says why"
+        assert (skipped.state, skipped.cancel_asked) == (ChangeState.WAITING, True)
+        ended = msgspec.structs.replace(skipped, state=ChangeState.DONE)
+        assert look(known(seen, ended), seen, drafts=False) == Decision(), "once for each head"
+        assert not change_of(look(known(seen, ended), pull(), drafts=False)).skipped, "then it is ready"
 
 
 def test_the_backlog_of_a_new_project_is_not_run() -> None:
@@ -130,6 +135,7 @@ def test_the_backlog_of_a_new_project_is_not_run() -> None:
     assert look(known(pull()), pull(head_commit="b" * 40)).changes, "but once it changes"
     assert look(known(pull()), pull(), insist=True).changes, "or a person wants it"
     assert look(known(pull(draft=True)), pull(), drafts=False).changes, "or it is ready for review"
+    assert look(None, pull(draft=True), drafts=False, backlog=True) == Decision()
 
 
 def test_an_older_answer_is_stale() -> None:

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from nixmill.core.change import ChangeState
@@ -109,7 +110,10 @@ async def test_duplicates_replays_and_late_events_end_in_the_same_state(world: P
 
 
 async def test_what_no_webhook_told_the_reconciler_finds(world: PullWorld) -> None:
-    await world.made.looks_and_dies(10_000)  # the project was looked at before
+    old = world.good()
+    world.open("mia", old, where=Where.SAME)
+    await world.pulls.reconcile(world.project)
+    assert await world.changes() == [], "what was open before the first look is recorded and not run"
     head = world.good()
     number = world.open("mia", head, where=Where.SAME)
     await world.pulls.reconcile(world.project)
@@ -117,7 +121,7 @@ async def test_what_no_webhook_told_the_reconciler_finds(world: PullWorld) -> No
     assert world.state(head) is CheckState.GOOD
     world.forge.close(number, merged=True)
     await world.pulls.reconcile(world.project)
-    assert await world.made.pulls.open_pull_requests(world.project.id) == []
+    assert [pull.number for pull in await world.made.pulls.open_pull_requests(world.project.id)] == [1]
 
 
 async def test_a_conflict_is_a_clear_failure(world: PullWorld) -> None:
@@ -142,6 +146,20 @@ async def test_skip_ci_ends_without_a_green_check(world: PullWorld) -> None:
     await world.commented(number, "mia", "/nixmill retry")
     await world.settled()
     assert world.state(head) is CheckState.GOOD, "a person may want it all the same"
+
+
+async def test_a_draft_has_a_check_that_says_why_it_is_not_run(world: PullWorld) -> None:
+    world.project = await world.made.projects.save_project(msgspec.structs.replace(world.project, drafts=False))
+    head = world.good()
+    number = world.open("mia", head, where=Where.SAME, draft=True)
+    await world.pull_event(number)
+    await world.settled()
+    assert world.state(head) is CheckState.SKIPPED
+    assert "draft" in world.required(head).title
+    world.forge.change(number, draft=False)
+    await world.pull_event(number)
+    await world.settled()
+    assert world.state(head) is CheckState.GOOD
 
 
 async def test_closing_withdraws_and_reopening_begins_anew(world: PullWorld) -> None:

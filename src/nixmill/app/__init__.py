@@ -281,7 +281,7 @@ def _check_build_sandbox(nix: NixInstallation) -> None:
     if said.sandbox == "true" and not said.sandbox_fallback:
         return
     found = f"`sandbox = {said.sandbox}`" if said.sandbox != "true" else "`sandbox-fallback = true`"
-    sentence = f"Pull requests are not built here, since builds may read this machine: Nix has {found}."
+    sentence = f"What is not trusted is not built here, since builds may read this machine: Nix has {found}."
     remedy = "Set `sandbox = true` and `sandbox-fallback = false` in nix.conf (see `unsandboxed-builds`)."
     raise NotAllowedError(f"{sentence} {remedy}", door="builder", action="open", subject="sandbox", retryable=False)
 

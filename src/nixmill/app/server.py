@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
 
 import structlog
 import uvicorn
@@ -86,6 +87,7 @@ def serve(app: "App", settings: ServerSettings, ready: Callable[[], None]) -> in
     """Be the server until a signal ends it; call `ready` once it answers."""
     set_up_logging()
     process.prepare()
+    process.prepare_loop()
     make_directory(settings.state)
     with _only_server(settings.state):
         asyncio.run(_serve(app, settings, ready))
@@ -136,7 +138,7 @@ async def _open_doors(app: "App", settings: ServerSettings, stack: contextlib.As
         settings.state,
         settings.credentials,
         schemes=_schemes(settings),
-        tokens=functools.partial(_git_credential, forges),
+        tokens=functools.partial(_git_credential, settings, forges),
     )
     shared = rows.pages(database, clock.now)
     hooks = CommandHookRunner(settings.state / "hooks", clock, log)
@@ -234,10 +236,18 @@ async def _declare(doors: ServerDoors) -> None:
         log.info(sentence, file=str(file))
 
 
-async def _git_credential(forges: Mapping[str, AnyForge], project: Project) -> str | None:
-    """Return what git shows to fetch a project of a forge; one that names a credential itself uses that."""
-    forge = forges.get(project.forge) if project.repository and not project.credential else None
-    return (await forge.git_credential(project.repository) or None) if forge is not None else None
+async def _git_credential(settings: ServerSettings, forges: Mapping[str, AnyForge], project: Project) -> str | None:
+    """Return what git shows to fetch a project of a forge; one that names a credential itself uses that.
+
+    It goes to the forge's own host alone: whoever may set a project's URL would have it otherwise.
+    """
+    if project.credential or not project.repository or project.forge not in forges:
+        return None
+    home = next(urlsplit(one.url).hostname for one in settings.forges if one.name == project.forge)
+    url = urlsplit(project.url)
+    if url.scheme not in {"https", "http"} or url.hostname != home:
+        return None
+    return await forges[project.forge].git_credential(project.repository) or None
 
 
 def _couriers(settings: ServerSettings, forges: Mapping[str, AnyForge]) -> dict[ChannelKind, Courier]:

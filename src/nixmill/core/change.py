@@ -93,6 +93,8 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     superseded_by: int | None = None
     withdrawn: bool = False
     """Cancelled as its pull request was closed, and to be begun anew should that be opened again."""
+    skipped: str = ""
+    """Why it ends before anything of it is looked at; empty where it is not skipped."""
     tier: Tier = Tier.BRANCH
     pull_request: int | None = None
     """Its number, for a run of a pull request; `commit` is the head's then, and `ref` where that is fetched."""

@@ -109,11 +109,13 @@ def is_stale(known: Known | None, seen: PullRequest) -> bool:
     return known is not None and 0 < seen.updated_at < known.pull.updated_at
 
 
-def is_wanted(pull: PullRequest, *, drafts: bool) -> bool:
-    """Say whether a pull request is to be checked at all."""
-    if pull.state is not PullState.OPEN or SKIP_LABEL in pull.labels:
-        return False
-    return drafts or not pull.draft or BUILD_LABEL in pull.labels
+def why_skipped(pull: PullRequest, *, drafts: bool) -> str:
+    """Return why an open pull request is not run, for a sentence; empty where it is."""
+    if SKIP_LABEL in pull.labels:
+        return f"it has the label {SKIP_LABEL}"
+    if pull.draft and not drafts and BUILD_LABEL not in pull.labels:
+        return f"it is a draft without the label {BUILD_LABEL}"
+    return ""
 
 
 def decide(
@@ -136,9 +138,9 @@ def decide(
     open_ = tuple(change for change in changes if change.state not in FINAL)
     if seen.state is not PullState.OPEN:
         return Decision(withdraw=tuple(change.number for change in open_), why=f": the pull request is {seen.state}")
-    if not insist and (
-        not is_wanted(seen, drafts=drafts) or _was_left_alone(known, seen, drafts=drafts, backlog=backlog)
-    ):
+    if not insist and (why := why_skipped(seen, drafts=drafts)):
+        return _skipped(known, seen, _change(seen, project, jobset, tier, approved=True), why, backlog=backlog)
+    if not insist and _was_left_alone(known, seen, drafts=drafts, backlog=backlog):
         return Decision()
     if any(_is_same(change, seen) for change in changes if not change.withdrawn and change.superseded_by is None):
         left = tuple(change.number for change in open_ if not _is_same(change, seen))
@@ -147,13 +149,22 @@ def decide(
     return Decision(changes=(_change(seen, project, jobset, tier, approved=approved),))
 
 
+def _skipped(known: Known | None, seen: PullRequest, change: Change, why: str, *, backlog: bool) -> Decision:
+    """Return a change that ends at once, so that the required check says why nothing is run; one for each head."""
+    before = known.changes if known is not None else ()
+    if any(_is_same(one, seen) for one in before) or (known is None and backlog):
+        return Decision()
+    skipped = msgspec.structs.replace(change, skipped=why, cancel_asked=True, withdrawn=True)
+    return Decision(changes=(skipped,))
+
+
 def _was_left_alone(known: Known | None, seen: PullRequest, *, drafts: bool, backlog: bool) -> bool:
     """Say whether a pull request belongs to the backlog, and is as it was then."""
     if known is None:
         return backlog
     before = known.pull
     unchanged = (before.head_commit, before.base_ref) == (seen.head_commit, seen.base_ref)
-    return not known.changes and unchanged and is_wanted(before, drafts=drafts)
+    return not known.changes and unchanged and not why_skipped(before, drafts=drafts)
 
 
 def _is_same(change: Change, seen: PullRequest) -> bool:

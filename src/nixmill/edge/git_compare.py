@@ -69,7 +69,10 @@ _Counts = dict[bytes, tuple[str, str]]
 
 
 async def compared(mirror: Mirror, old: str, new: str, patch_of: Collection[str], limits: Limits) -> Comparison:
-    """Return what is different in `new`, both being here; patches of files whose path, old or new, a glob matches."""
+    """Return what is different in `new`, both being here; patches of files whose path, old or new, a glob matches.
+
+    Patches come in the order of the globs: what the first ones match is there when there is no room for all.
+    """
     git = blind(mirror, old)
     count = int(await git.run("rev-list", "--count", f"--max-count={COMMITS_MAX}", new, f"^{old}"))
     if not (await is_bounded(git, old, limits) and await is_bounded(git, new, limits)):  # git would keep it all
@@ -77,8 +80,11 @@ async def compared(mirror: Mirror, old: str, new: str, patch_of: Collection[str]
     listed = await git.beginning(LIST_BYTES, *_DIFF, "-z", "--raw", old, new, limit_s=LIST_S)
     entries = [entry for entry in _parsed(listed.output)[0] if entry.path]  # else it was cut in the middle
     counts = {} if listed.cut else await _counts(git, old, new)
-    chosen = [entry for entry in entries if any(_matches(_text(path), patch_of) for path in (entry.path, entry.old))]
-    patches, left = await _patches(git, old, new, chosen)
+    ranked = [(min(_rank(_text(path), patch_of) for path in (entry.path, entry.old)), entry) for entry in entries]
+    chosen = [(rank, entry) for rank, entry in ranked if rank < len(patch_of)]
+    # So that no flood of other files pushes out what matters most.
+    chosen.sort(key=lambda one: one[0])
+    patches, left = await _patches(git, old, new, [entry for _, entry in chosen])
     return Comparison(
         files=tuple(_file(entry, counts.get(entry.path)) for entry in entries[:FILES_MAX]),
         more=max(0, len(entries) - FILES_MAX),
@@ -142,8 +148,9 @@ def _file(entry: _Entry, counts: tuple[str, str] | None) -> ChangedFile:
     )
 
 
-def _matches(path: str, globs: Collection[str]) -> bool:
-    return any(fnmatch.fnmatchcase(path, glob) for glob in globs)
+def _rank(path: str, globs: Collection[str]) -> int:
+    """Return the number of the first glob that a path matches; how many there are where none does."""
+    return next((rank for rank, glob in enumerate(globs) if fnmatch.fnmatchcase(path, glob)), len(globs))
 
 
 async def _patches(git: Git, old: str, new: str, entries: Sequence[_Entry]) -> tuple[tuple[Patch, ...], int]:

@@ -32,6 +32,8 @@ class Attempted(msgspec.Struct, frozen=True, kw_only=True):
     """Why the log is not whole; a build does not fail for its log."""
     begun: bool = True
     """False for one that never started, or that this run left to others: then there is nothing to record."""
+    limits: BuildLimits | None = None
+    """What it was held to: the limits of the run that began it, which are not those of a run that joined it."""
 
 
 class Attempt:
@@ -112,6 +114,7 @@ class Attempt:
             kept_directory=observer.kept_directory,
             lost_inputs=self._lost,
             log_fault=log_fault,
+            limits=limits,
         )
 
     async def _do(self, limits: BuildLimits, observer: Observer) -> BuildResult | Trouble:

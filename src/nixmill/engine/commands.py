@@ -120,11 +120,11 @@ class Commands:
                 if newest is None:
                     await self._pulls.look(project, known.pull.number, insist=True)
                     return ""
-                if one.verb is Verb.RETRY and newest.state not in {*FINAL, ChangeState.HELD}:
-                    return f"Run {newest.number} is not at its end yet: there is nothing to try again."
                 path = parse(one.attribute) if one.verb is Verb.BUILD else None
                 if _is_on_its_way(newest, path):
                     return ""  # said twice, or seen to again after a crash
+                if one.verb is Verb.RETRY and newest.state not in {*FINAL, ChangeState.HELD}:
+                    return f"Run {newest.number} is not at its end yet: there is nothing to try again."
                 await self._runs.retry(asker, newest.number, Again.BUILD if path else Again.FAILED, path)
                 return ""
 

@@ -29,6 +29,9 @@ ATTEMPT_BLOCK = 64
 
 WAITS_EVERY_S = 1.0
 
+OF_LIMITS = frozenset({Outcome.TIMED_OUT, Outcome.SILENT, Outcome.LOG_TOO_LARGE, Outcome.OUTPUT_TOO_LARGE})
+"""Ends that follow from the limits of the run that began an attempt."""
+
 
 class Farm:
     """Builds one plan."""
@@ -117,8 +120,8 @@ class Farm:
             return limits
         return msgspec.structs.replace(
             limits,
-            timeout_s=own.timeout_s or limits.timeout_s,
-            silence_s=own.max_silent_s or limits.silence_s,
+            timeout_s=_tighter(own.timeout_s, limits.timeout_s),
+            silence_s=_tighter(own.max_silent_s, limits.silence_s),
         )
 
     async def _hear(self) -> None:
@@ -165,6 +168,8 @@ class Farm:
         """Return the pause before another attempt; a fetch gets one more, then its derivation is built instead."""
         if self._plan.cancelled:
             return None
+        if attempted.ending.outcome in OF_LIMITS and attempted.limits not in {None, self._limits(what)}:
+            return 0.0  # another run began it, and was less patient: that says nothing of ours
         if what.work is not Work.FETCH:
             return self._request.retry.delay_s(attempted.ending, what.node.attempts)
         delay = msgspec.structs.replace(self._request.retry, attempts_max=2).delay_s(
@@ -213,3 +218,8 @@ class Farm:
         if (self._waiting and now >= self._waits_at) or (before and not self._waiting):
             self._waits_at = now + WAITS_EVERY_S
             self._tell(WorkWaits(reasons=reasons(self._scheduler, now), waiting=self._waiting))
+
+
+def _tighter(own: int | None, limit: int) -> int:
+    """Return the smaller of two limits, of which 0 is none: no attribute gives itself more than it is given."""
+    return min(own, limit) if own and limit else own or limit

@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from nixmill.core.change import BuildClass
 from nixmill.core.diff import ALWAYS_CHANGING_MIN, Base
 from nixmill.core.evaluation import (
     Attribute,
@@ -332,7 +333,8 @@ class Flow:
         self._told(event)
 
     def _compare(self, row: EvaluationRow, *, reused: bool) -> Base:
-        inherit = not (self._request.rebuild or self._request.forgive)
+        queued = self._request.party.build_class is BuildClass.MERGE_QUEUE  # nothing is believed to fail there
+        inherit = not (queued or self._request.rebuild or self._request.forgive)
         base = self._base = Base(row, inherit=inherit)
         self.base_key = row.key
         self.keys_known()

@@ -81,8 +81,12 @@ class ForgeDesk:
         """See to what is due; say whether there may be more."""
         due = await self._doors.inbox.due(self._doors.clock.now(), READ)
         projects = await self._doors.projects.projects() if due else ()
-        await asyncio.gather(*(self._see_to(taken, projects) for taken in together(due)))
+        await asyncio.gather(*(self._in_turn(chain, projects) for chain in in_chains(together(due))))
         return len(due) == READ
+
+    async def _in_turn(self, chain: Sequence[Taken], projects: Sequence[Project]) -> None:
+        for taken in chain:
+            await self._see_to(taken, projects)
 
     async def _see_to(self, taken: Taken, projects: Sequence[Project]) -> None:
         replies: list[Parcel] = []
@@ -147,6 +151,16 @@ def together(due: Iterable[tuple[int, str, Hint, int]]) -> list[Taken]:
         before = found.get(key)
         found[key] = Taken((*(before.ids if before else ()), number), forge, hint, tries)
     return list(found.values())
+
+
+def in_chains(found: Iterable[Taken]) -> list[list[Taken]]:
+    """Put what is about one pull request one after another: a command may undo the one before it."""
+    chains: dict[object, list[Taken]] = {}
+    for taken in found:
+        hint = taken.hint
+        about = (taken.forge, hint.repository_id or hint.repository, hint.pull_request)
+        chains.setdefault(about if hint.pull_request else taken.ids, []).append(taken)
+    return list(chains.values())
 
 
 def project_of(projects: Iterable[Project], forge: str, hint: Hint) -> Project | None:

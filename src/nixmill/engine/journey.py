@@ -125,6 +125,8 @@ class Journey:
         if change.number in self._taken:
             return False  # withdrawn a moment ago
         self._taken.add(change.number)
+        if change.skipped:
+            return await self._end(change, Verdict.CANCELLED, f"Skipped: {change.skipped}.")
         if change.cancel_asked:
             by = f": run {change.superseded_by} is newer" if change.superseded_by else ""
             return await self._end(change, Verdict.CANCELLED, f"Cancelled before it began{by}.")

@@ -42,10 +42,11 @@ class RunOffice(ProjectOffice):
             raise InputError(f"{commit!r} is no commit.", "Give the whole id, 40 hexadecimal digits.")
         polled = await self._doors.refs.polled(project.id)
         default = default_branch(project, polled)
-        named, (name, commit) = commit, await self._named(project, ref or default, commit)
+        named = commit or (ref if _COMMIT.fullmatch(ref) else "")
+        name, commit = await self._named(project, ref or default, commit)
         jobsets = await self._doors.projects.jobsets(project.id)
         jobset = next((one for one in jobsets if one.enabled and belongs(one, name, default)), None)
-        tier = Tier.MEMBER if named else await self._tier(project, name, default)
+        tier = await self._tier(project, name, default, named)
         change = self._change(asker, project, jobset, name, commit, tier)
         number = await self._accept(project, msgspec.structs.replace(change, targets=tuple(targets) or change.targets))
         await self.note(asker, "start a run", f"run {number}", project.id, f"{short(name)} {commit[:12]}".strip())
@@ -60,7 +61,7 @@ class RunOffice(ProjectOffice):
         refs = [one for one in await self._doors.refs.refs(project.id) if belongs(jobset, one.name, default)]
         numbers = []
         for ref in refs:
-            tier = await self._tier(project, ref.name, default)
+            tier = await self._tier(project, ref.name, default, "")
             change = self._change(asker, project, jobset, ref.name, ref.commit, tier)
             numbers.append(await self._accept(project, msgspec.structs.replace(change, evaluate_again=True)))
         await self.note(asker, "start a run", f"jobset {jobset.name}", project.id, f"runs {numbers}")
@@ -94,6 +95,7 @@ class RunOffice(ProjectOffice):
             cancel_asked=False,
             superseded_by=None,
             withdrawn=False,
+            skipped="",
         )
         project = await self._project(change.project)
         made = await self._accept(project, again)
@@ -152,11 +154,15 @@ class RunOffice(ProjectOffice):
             raise InputError(f"Nothing of {which} failed, so there is nothing to try again.", "Try: run anyway.")
         return tuple(dict.fromkeys(drv for line in failing for drv in _at_fault(line)))
 
-    async def _tier(self, project: Project, ref: str, default: str) -> Tier:
+    async def _tier(self, project: Project, ref: str, default: str, named: str) -> Tier:
         """Return how far a ref is trusted: its newest commit if it is a branch or tag of the repository itself.
 
-        A commit that somebody named may be anybody's: forges give those of forks by their ids, too.
+        Another commit that somebody named may be anybody's: forges give those of forks by their ids, too.
         """
+        tips: Sequence[Ref] = ()
+        if named:
+            tips = [one for one in (await self._doors.remote.look(project))[0] if one.commit == named]
+            ref = next((one.name for one in tips if one.name == ref), tips[0].name if tips else "")
         if not ref.startswith(("refs/heads/", "refs/tags/")):
             return Tier.MEMBER
         return await self._watch.tier(project, ref, default)

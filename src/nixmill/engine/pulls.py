@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 import structlog
 
-from nixmill.core.change import Change, ChangeState
+from nixmill.core.change import Change, ChangeState, Origin
 from nixmill.core.project import Project
 from nixmill.core.pull_request import Approval, Known, PullRequest, PullState, decide, is_stale, tier_of
 from nixmill.doors import DoorError
@@ -52,6 +52,7 @@ class Pulls:
         forge = self.forge_of(project)
         if forge is None or not project.enabled:
             return
+        project = await self._identified(project, forge)
         seen = await forge.pull_request(project.repository, number)
         if seen is not None:
             await self.take(project, seen, insist=insist)
@@ -101,8 +102,22 @@ class Pulls:
         """Record an approval and let go on what waits for it; return the numbers of those runs."""
         async with self._turn(project.id, approval.pull_request):
             numbers = await self._doors.pulls.approve(approval)
+            numbers = numbers or await self._anew(project, approval)
         await self._accepted(project, numbers)
         return numbers
+
+    async def _anew(self, project: Project, approval: Approval) -> list[int]:
+        """Begin again what was cancelled while it waited for this approval; return its number."""
+        known = await self._doors.pulls.pull_request(project.id, approval.pull_request)
+        if known is None or known.pull.state is not PullState.OPEN or known.pull.head_commit != approval.commit:
+            return []
+        newest = next((change for change in known.changes if change.commit == approval.commit), None)
+        if newest is None or not newest.cancel_asked or newest.tested or newest.state is not ChangeState.DONE:
+            return []
+        again = {"origin": Origin.RETRY, "retry_of": newest.number, "requested_at": self._doors.clock.now()}
+        fresh = {"number": 0, "state": ChangeState.WAITING, "cancel_asked": False, "withdrawn": False}
+        change = msgspec.structs.replace(newest, **again, **fresh, superseded_by=None)
+        return list(await self._doors.changes.accept([change]))
 
     async def reconcile(self, project: Project) -> None:
         """Ask what was missed: everything that is open, and what was open and is no longer."""
@@ -110,14 +125,27 @@ class Pulls:
         if forge is None or not project.enabled:
             return
         async with self._places:
+            project = await self._identified(project, forge)
             before = {pull.number for pull in await self._doors.pulls.open_pull_requests(project.id)}
-            backlog = await self._doors.refs.polled(project.id) is None
+            backlog = await self._doors.members.setting(_reconciled(project)) is None
             open_ = await forge.pull_requests(project.repository)
             for seen in open_:
                 await self.take(project, seen, backlog=backlog)
             for number in sorted(before - {seen.number for seen in open_}):
                 await self._gone(project, forge, number)
+            if backlog:
+                await self._doors.members.save_setting(_reconciled(project), "true")
             await self._doors.merging.keep_heads(project.id, [seen.fetch_ref for seen in open_])
+
+    async def _identified(self, project: Project, forge: AnyForge) -> Project:
+        """Return a project with the forge's own id of its repository, which trust hangs on; where unknown, ask."""
+        if project.repository_id:
+            return project
+        repository = await forge.repository(project.repository)
+        if repository is None:
+            return project
+        known = {"repository": repository.path, "repository_id": repository.id}
+        return await self._doors.projects.save_project(msgspec.structs.replace(project, **known))
 
     async def _gone(self, project: Project, forge: AnyForge, number: int) -> None:
         """Close what is open no more; one that its forge does not know at all was deleted."""
@@ -138,6 +166,11 @@ class Pulls:
         if len(self._turns) > 10_000:
             self._turns = {key: lock for key, lock in self._turns.items() if lock.locked()}
         return self._turns.setdefault((project, number), asyncio.Lock())
+
+
+def _reconciled(project: Project) -> str:
+    """Return the name of the setting by which it is known that a project's backlog was recorded."""
+    return f"pull requests of project {project.id} were recorded"
 
 
 async def quietly(what: str, project: Project, work: Awaitable[None]) -> bool:

@@ -180,7 +180,8 @@ def _is_idle_beside(change: Change, facts: RunForReport, existing: Sequence[Post
 
     Else anybody could open a pull request with the head of somebody else's and take its good status away.
     """
-    if facts.run.state is not ChangeState.HELD and (facts.run.state is not ChangeState.DONE or facts.run.started_at):
+    stopped = facts.run.verdict is Verdict.CANCELLED and change.pull_request is not None and not change.tested
+    if facts.run.state is not ChangeState.HELD and not stopped:
         return False
     idle = {CheckState.HELD, CheckState.CANCELLED}
     return any(one.required and one.pull_request != change.pull_request and one.state not in idle for one in existing)

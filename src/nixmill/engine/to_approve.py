@@ -19,12 +19,17 @@ SENSITIVE: Final = (
     "flake.nix",
     "flake.lock",
     "nixmill.toml",
+    "release.nix",
+    "default.nix",
+    ".gitmodules",
+    ".github/*",
+    ".gitea/*",
+    ".forgejo/*",
+    ".gitlab-ci.yml",
     "*/flake.nix",
     "*/flake.lock",
-    ".github/*",
-    ".gitlab-ci.yml",
 )
-"""Shown whole."""
+"""Shown whole, these before all others."""
 NIX: Final = ("*.nix", "*.lock", "*.json", "*.toml")
 """Looked through for hashes."""
 

@@ -35,6 +35,7 @@ TAGS: Final = {
     "projects": "Projects, their branches, members, messages and webhooks.",
     "runs": "Evaluations and what is done to them.",
     "pull requests": "Pull requests of forges, and the approval of strangers' commits.",
+    "hydra": "Addresses of Hydra that make jobsets look again, for scripts and webhooks that know them.",
     "builds": "Derivations, logs, machines, the queue, search.",
     "administration": "Users, messages, retention, the audit log, numbers for monitoring.",
     "accounts": "One's own account. People do this in a browser: API tokens cannot.",
@@ -42,7 +43,9 @@ TAGS: Final = {
 }
 READING: Final = (400, 401, 403, 404, 503)
 DOING: Final = (400, 401, 403, 404, 413, 415, 422, 503)
-OPEN: Final = frozenset({"/healthz", "/hook/{name}", "/hook/forge/{name}", "/static/{name}"})
+OPEN: Final = frozenset(
+    {"/healthz", "/hook/{name}", "/hook/forge/{name}", "/api/push-gitea", "/api/push-github", "/static/{name}"}
+)
 """Answered without asking who asks."""
 SECURITY: Final = {
     "token": {"type": "http", "scheme": "bearer", "description": "An API token, made on the page `/account`."},

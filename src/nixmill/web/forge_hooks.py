@@ -5,12 +5,15 @@ sends it again.
 """
 
 import asyncio
+import contextlib
+from collections.abc import AsyncIterator
 from typing import Final
 
 import structlog
 from fastapi import APIRouter, Request, Response
 
 from nixmill.core.forge import ForgeryError, MalformedEventError
+from nixmill.web.guard import guard_of
 from nixmill.web.refusal import RefusalError
 from nixmill.web.showing import as_json
 from nixmill.web.site import Site
@@ -25,13 +28,14 @@ LARGE: Final = 256 * 1024
 async def forge_webhook(request: Request, name: str) -> Response:
     """Take a webhook of a forge."""
     site: Site = request.app.state.site
-    body = await request.body()
-    forge = site.forges.get(name)
-    if forge is None:
-        raise _unsigned()
     headers = {key.lower(): value for key, value in request.headers.items()}
     try:
-        event = await asyncio.to_thread(forge.event, headers, body) if len(body) > LARGE else forge.event(headers, body)
+        async with _delivery(request) as body:
+            forge = site.forges.get(name)
+            if forge is None:
+                raise _unsigned()
+            large = len(body) > LARGE
+            event = await asyncio.to_thread(forge.event, headers, body) if large else forge.event(headers, body)
     except ForgeryError as error:
         log.warning("a delivery of a forge was not signed as it should be", forge=name, error=str(error))
         raise _unsigned() from error
@@ -39,6 +43,23 @@ async def forge_webhook(request: Request, name: str) -> Response:
         raise RefusalError(400, str(error), "Is this hook of the right kind of forge?") from error
     new = await site.office.took(name, event)
     return as_json({"accepted": new, "delivery": event.delivery[:200]}, 202 if new else 200)
+
+
+@contextlib.asynccontextmanager
+async def _delivery(request: Request) -> AsyncIterator[bytes]:
+    """Read a delivery. Who sends it is not known yet, so large ones share a room; small ones always find a place."""
+    room = guard_of(request).deliveries
+    body, held = bytearray(), 0
+    try:
+        async for chunk in request.stream():
+            body += chunk
+            wanted = max(len(body) - LARGE, 0)
+            if not room.take(wanted - held):
+                raise RefusalError(503, "Too many large deliveries come at once.", "Send it again in a minute.")
+            held = wanted
+        yield bytes(body)
+    finally:
+        room.give(held)
 
 
 def _unsigned() -> RefusalError:

@@ -83,7 +83,8 @@ def run_lines(page: EvaluationPage, paint: Paint, now: float, columns: int, addr
     lines += _now(page, paint, now, columns) if run.state is not ChangeState.DONE else _rows(page, paint, columns)
     lines += ["", f"  {paint.style(address, 'cyan')}"]
     if run.state is not ChangeState.DONE:
-        lines.append(paint.dim(f"  nixmill watch {run.number}"))
+        verb = "approve" if run.state is ChangeState.HELD else "watch"
+        lines.append(paint.dim(f"  nixmill {verb} {run.number}"))
     return lines
 
 

@@ -31,6 +31,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     evaluate_again: bool = False
     forgive: tuple[StorePath, ...] = ()
     anyway: tuple[AttrPath, ...] = ()
+    skipped: str = ""
 
 
 _options: Final = msgspec.json.Decoder(Options)
@@ -101,6 +102,7 @@ def change_of(row: SqlRow[Any]) -> Change:
         evaluate_again=options.evaluate_again,
         forgive=options.forgive,
         anyway=options.anyway,
+        skipped=options.skipped,
         state=msgspec.convert(row.state, ChangeState),
         cancel_asked=row.cancel_asked,
         superseded_by=row.superseded_by,
@@ -122,6 +124,7 @@ def change_values(change: Change, project_name: str, now: float) -> Values:
         evaluate_again=change.evaluate_again,
         forgive=change.forgive,
         anyway=change.anyway,
+        skipped=change.skipped,
     )
     asked_at = change.requested_at or now
     return {
@@ -149,6 +152,8 @@ def change_values(change: Change, project_name: str, now: float) -> Values:
         "pull_request": change.pull_request,
         "base_ref": clean(change.base_ref),
         "tested": clean(change.tested),
+        "cancel_asked": change.cancel_asked,
+        "withdrawn": change.withdrawn,
     }
 
 

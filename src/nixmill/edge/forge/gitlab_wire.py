@@ -15,8 +15,10 @@ COMMENT_MAX: Final = 64 * 1024
 _EDIT_SLACK_S: Final = 1.0
 """Times have milliseconds, and what is written in one step may have two of them."""
 MAINTAINER: Final = 40
-_LEVELS: Final = ((MAINTAINER, Permission.ADMIN), (30, Permission.WRITE), (10, Permission.READ))
-"""Access levels: Guest 10, Planner 15, Reporter 20, Developer 30, Maintainer 40, Owner 50; 5 gives no access."""
+_LEVELS: Final = ((MAINTAINER, Permission.ADMIN), (30, Permission.WRITE), (20, Permission.READ))
+"""Access levels: Guest 10, Planner 15, Reporter 20, Developer 30, Maintainer 40, Owner 50; 5 gives no access. Below
+Reporter nobody reads the code of a project that is not public, so nothing that tells of it either.
+"""
 _STATES: Final = {"closed": PullState.CLOSED, "merged": PullState.MERGED}
 """`opened`, and `locked` while it is being merged, are open."""
 

@@ -32,6 +32,8 @@ WAIT_MAX_S: Final = 86_400.0
 _PATIENT: Final = frozenset({408, 425, 429})
 _EMBEDDING: Final = (ipaddress.IPv6Network("64:ff9b::/96"), ipaddress.IPv6Network("64:ff9b:1::/48"))
 """IPv6 networks whose last 32 bits are an IPv4 address (RFC 6052, RFC 8215)."""
+_SITE_LOCAL: Final = ipaddress.IPv6Network("fec0::/10")
+"""Once what fc00::/7 is now (RFC 3879); Python takes it for global."""
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
@@ -132,7 +134,9 @@ def is_public(address: str) -> bool:
         ip = ipaddress.ip_address(address)
     except ValueError:
         return False
-    return all(one.is_global and not one.is_multicast and not one.is_reserved for one in _unwrapped(ip))
+    return ip not in _SITE_LOCAL and all(
+        one.is_global and not one.is_multicast and not one.is_reserved for one in _unwrapped(ip)
+    )
 
 
 def _unwrapped(
