@@ -59,7 +59,10 @@ async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
     tea = GiteaServer()
     async with web_world(ServerSettings(forges=FORGES)) as world:
         with serving(GitHub()) as hub, tea.running():
-            edges = {"hub": GitHubWorld(hub, tmp_path / "hub").forge, "tea": GiteaWorld(tea, tmp_path / "tea").forge}
+            edges: dict[str, Any] = {
+                "hub": GitHubWorld(hub, tmp_path / "hub").forge,
+                "tea": GiteaWorld(tea, tmp_path / "tea").forge,
+            }
             world.site.forges.update(edges)  # type: ignore[attr-defined]
             projects = {
                 "hub": await _project(world, "ofhub", url="https://x.example/a", forge="hub", repository="Octo/Hello"),

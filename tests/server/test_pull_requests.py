@@ -1,10 +1,13 @@
 """Pull requests as their authors and maintainers meet them: the whole server beside a forge, with real Nix."""
 
+import base64
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
+from nixmill.nix.hashes import from_base32
 from tests.contract.forge_world import Trouble, Where
 from tests.support.program import flake, job
 from tests.support.pull_server import PullServer, pull_server
@@ -89,6 +92,34 @@ async def test_only_what_changed_is_built_where_the_base_is_good(world: PullServ
     timeline = await world.server.get("/r/3/timeline")
     assert [one["name"] for one in timeline["attempts"]] == ["third"]
     assert (await world.server.get("/r/3"))["base"]["number"] == 2
+
+
+async def test_inputs_that_the_base_locks_need_not_be_fetched_again(world: PullServer) -> None:
+    """The input is at an address that nobody can reach, and in the store: in the sandbox it is found by its hash."""
+    source = world.project.top.parent / "source"
+    source.mkdir()
+    (source / "word").write_text("locked")
+    path = world.project.nix_store("--add", str(source)).strip()
+    hashed = world.project.nix_store("--query", "--hash", path).strip().removeprefix("sha256:")
+    sri = "sha256-" + base64.b64encode(from_base32(hashed, 32)).decode()
+    url = "https://nowhere.invalid/source.tar.gz"
+    locked = {"locked": {"type": "tarball", "url": url, "narHash": sri}, "original": {"type": "tarball", "url": url}}
+    nodes = {"root": {"inputs": {"dep": "dep"}}, "dep": {"flake": False, **locked}}
+    lock = json.dumps({"nodes": nodes, "root": "root", "version": 7})
+
+    def reading(word: str) -> str:
+        text = flake(a=job(word, "echo ${dep} > $out").replace("''${dep}", '${builtins.readFile (dep + "/word")}'))
+        inputs = f'inputs.dep = {{ url = "{url}"; flake = false; }};'
+        return text.replace("outputs = { self }:", f"{inputs} outputs = {{ self, dep }}:")
+
+    world.project.commit(flake__nix=reading("one"), flake__lock=lock)
+    for login, where in (("mia", Where.SAME), ("sam", Where.OWN_FORK)):
+        number = world.open(login, where, flake__nix=reading(f"of-{login}"))
+        await world.told(number)
+        if login == "sam":
+            await world.until_status(world.hub.head(number), "pending")
+            await world.commented(number, "mia", "/nixmill approve")
+        await world.until_status(world.hub.head(number), "success")
 
 
 async def test_a_conflict_is_a_clear_failure(world: PullServer) -> None:

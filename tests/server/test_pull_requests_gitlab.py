@@ -106,15 +106,15 @@ async def test_a_draft_that_becomes_ready_and_goes_to_another_branch(world: Pull
     number = world.open("mia", Where.SAME, draft=True, note__txt="mine")
     head = world.hub.head(number)
     await world.told(number)
-    await world.server.until("/p/hello/pull/1", lambda page: page["runs"] == [])
+    assert "draft" in (await world.server.ended(2))["run"]["sentence"]
     merge_requests[number] |= {"draft": False, "work_in_progress": False, "updated_at": world.hub.server.now()}
     await world.told(number)
     await world.until(head, Colour.GREEN)
-    page = await world.server.ended(2)
+    page = await world.server.ended(3)
     assert page["run"]["base_ref"] == "refs/heads/main"
     merge_requests[number] |= {"target_branch": "stable", "updated_at": world.hub.server.now()}
     await world.told(number)
-    page = await world.server.ended(3)
+    page = await world.server.ended(4)
     assert (page["run"]["base_ref"], page["base_commit"]) == ("refs/heads/stable", stable)
     assert page["tested"] not in {"", head}, "merged into the other branch"
     assert page["run"]["verdict"] == "passed"

@@ -30,7 +30,8 @@ async def test_each_status_goes_to_its_own_forge(tmp_path: Path, fresh_store: Sc
             server.start()
             await server.ready()
             for number in (1, 2, 3):
-                assert (await server.ended(number))["run"]["verdict"] == "passed", server.log
+                page = await server.ended(number)
+                assert page["run"]["verdict"] == "passed", f"{page}\n{server.log}"
             await _both(ours, theirs)
 
 

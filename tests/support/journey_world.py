@@ -251,7 +251,7 @@ class JourneyWorld:
             "clock": self.clock,
             "durable": durable,
             "live": Live(),
-            "open_run": lambda _, guarded=False: self._open_run(life, given, guarded=guarded),
+            "open_run": lambda _, guarded=False, readable=(): self._open_run(life, given, guarded=guarded),
             "logs": self.world.doors().logs,
             "machines": self.world.doors().machines,
         }

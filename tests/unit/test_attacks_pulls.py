@@ -18,6 +18,7 @@ from nixmill.core.fixed_outputs import changed_hashes
 from nixmill.core.forge import HintKind
 from nixmill.core.merged import Patch
 from nixmill.core.posting import CheckState
+from nixmill.core.project import Jobset
 from nixmill.core.run_event import Verdict, WorkStarted
 from nixmill.core.source import Tree
 from nixmill.core.target import FlakeWord, locate
@@ -95,6 +96,58 @@ async def test_what_is_pushed_after_the_comment_is_not_what_it_approves(world: P
     assert (world.state(first), world.state(second)) == (CheckState.CANCELLED, CheckState.HELD)
     assert world.made.world.evaluator.asked == []
     assert f"/nixmill approve {second[:12]}" in (await replies(world))[-1]
+
+
+async def test_a_commit_that_begins_with_the_same_digits_is_another_one(world: PullWorld) -> None:
+    """Seven digits are found in a second: the named one was looked at, its twin comes afterwards."""
+    number, first = await held(world)
+    comment = written(world, number, f"/nixmill approve {first[:12]}")
+    twin = first[:12] + "0" * 28
+    world.forge.push(number, twin)
+    await tell(world, number, comment)
+    assert world.state(twin) is CheckState.HELD
+    await tell(world, number, written(world, number, f"/nixmill approve {first}"))
+    assert world.state(twin) is CheckState.HELD
+
+
+async def test_what_is_held_stays_so_when_the_server_starts_again(world: PullWorld) -> None:
+    number, head = await held(world)
+    again = world.made.process()
+    await again.durable.launch()
+    await again.durable.idle()
+    await world.pulls.reconcile(world.project)
+    await world.settled()
+    assert world.state(head) is CheckState.HELD
+    assert world.made.world.evaluator.asked == []
+    assert [change.pull_request for change in await world.changes()] == [number]
+
+
+async def test_a_project_that_takes_the_place_of_a_deleted_one_has_none_of_its_approvals(world: PullWorld) -> None:
+    number, head = await held(world)
+    await tell(world, number, written(world, number, "/nixmill approve"))
+    await world.office.delete_project(MIA, world.project)
+    made = await world.made.projects.save_project(msgspec.structs.replace(world.project, id=0))
+    await world.made.projects.save_jobsets(made.id, [Jobset(name="main")])
+    asked = len(world.made.world.evaluator.asked)
+    await world.pull_event(number)
+    await world.settled()
+    changes = [change for change in await world.changes() if change.project == made.id]
+    assert [change.state for change in changes] == [ChangeState.HELD]
+    assert len(world.made.world.evaluator.asked) == asked
+    assert not await world.made.pulls.approvals(made.id, number), head
+
+
+async def test_one_odd_pull_request_keeps_no_other_from_being_found(world: PullWorld) -> None:
+    await world.pulls.reconcile(world.project)
+    odd = "\0\ud800\u202e\x1b[2J" * 50
+    for parts in ({"title": odd}, {"head_ref": odd}, {"labels": (odd, "x" * 10_000) * 20}):
+        number = world.open("sam", world.good(), where=Where.OWN_FORK)
+        world.forge.change(number, **parts)
+    last = world.open("sam", world.good(), where=Where.OWN_FORK)
+
+    await world.pulls.reconcile(world.project)
+    found = {change.pull_request for change in await world.changes()}
+    assert found == set(range(1, last + 1))
 
 
 async def test_it_helps_nobody_that_the_push_is_told_before_the_comment(world: PullWorld) -> None:

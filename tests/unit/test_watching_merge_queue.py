@@ -1,4 +1,4 @@
-"""Branches of merge queues: each is checked as it stands and told of on its commit, with no more power than a branch."""
+"""Branches of merge queues: each is checked as it stands and told of on its commit, with the power of a branch."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -38,29 +38,29 @@ async def queued(world: PullWorld, commit: str) -> Change:
     return (await world.changes())[-1]
 
 
-def seen(known: dict[str, str] | None, project: Project = PROJECT, **more: str) -> list[Change]:
+def seen(known: dict[str, str] | None, more: dict[str, str], project: Project = PROJECT) -> list[Change]:
     refs = [Ref(name="refs/heads/main", commit="a"), *(Ref(name=name, commit=to) for name, to in more.items())]
     return changes_from(project, [MAIN, msgspec.structs.replace(MAIN, id=2, name="more")], known, refs, "main")
 
 
 def test_a_queue_is_checked_once_in_the_first_jobset_where_it_is_new_or_moved() -> None:
     known = {"refs/heads/main": "a"}
-    (new,) = seen(known, **{QUEUE: "b"})
+    (new,) = seen(known, {QUEUE: "b"})
     assert (new.jobset, new.origin, new.build_class) == (1, Origin.MERGE_QUEUE, BuildClass.MERGE_QUEUE)
     assert (new.targets, new.tier) == (("checks",), Tier.BRANCH)
-    assert [one.commit for one in seen(known | {QUEUE: "b"}, **{QUEUE: "c"})] == ["c"]
-    assert seen(known | {QUEUE: "b"}, **{QUEUE: "b"}) == []
-    assert seen(known | {QUEUE: "b"}) == []
+    assert [one.commit for one in seen(known | {QUEUE: "b"}, {QUEUE: "c"})] == ["c"]
+    assert seen(known | {QUEUE: "b"}, {QUEUE: "b"}) == []
+    assert seen(known | {QUEUE: "b"}, {}) == []
 
 
 def test_the_first_look_starts_no_queue_and_without_a_forge_there_is_none() -> None:
-    assert [one.ref for one in seen(None, **{QUEUE: "b"})] == ["refs/heads/main"] * 2
+    assert [one.ref for one in seen(None, {QUEUE: "b"})] == ["refs/heads/main"] * 2
     plain = msgspec.structs.replace(PROJECT, forge="")
-    assert seen({"refs/heads/main": "a"}, plain, **{QUEUE: "b"}) == []
+    assert seen({"refs/heads/main": "a"}, {QUEUE: "b"}, plain) == []
     asleep = msgspec.structs.replace(PROJECT, enabled=False)
-    assert seen({"refs/heads/main": "a"}, asleep, **{QUEUE: "b"}) == []
+    assert seen({"refs/heads/main": "a"}, {QUEUE: "b"}, asleep) == []
     tag = QUEUE.replace("heads", "tags")
-    assert seen({"refs/heads/main": "a"}, **{tag: "b"}) == []
+    assert seen({"refs/heads/main": "a"}, {tag: "b"}) == []
 
 
 async def test_a_queue_is_told_of_on_its_commit_and_has_the_tier_of_a_branch(world: PullWorld) -> None:

@@ -8,7 +8,7 @@ import importlib
 import os
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypedDict
 
@@ -36,7 +36,7 @@ from nixmill.edge.private_files import make_directory
 from nixmill.edge.substituters import probe
 from nixmill.edge.system_clock import SystemClock
 from nixmill.engine.request import RunDoors
-from nixmill.nix.store_path import DEFAULT_STORE_DIR
+from nixmill.nix.store_path import DEFAULT_STORE_DIR, StorePath
 
 if TYPE_CHECKING:
     from nixmill.edge.database.history import SqlHistory
@@ -110,6 +110,7 @@ class App:
         trees: Path | None = None,
         unsandboxed_builds: bool = False,
         guarded: bool = False,
+        readable: Collection[StorePath] = (),
     ) -> AsyncIterator[RunDoors]:
         """Open what a run of the server needs beside what the server has open; evaluation cannot read `hidden`.
 
@@ -117,7 +118,7 @@ class App:
         """
         if guarded and not unsandboxed_builds:
             _check_build_sandbox(await self.installation())
-        sandbox = await self._sandbox(choice, notice, network, trees) if guarded else None
+        sandbox = await self._sandbox(choice, notice, network, trees, readable) if guarded else None
         async with contextlib.AsyncExitStack() as stack:
             place = await self._open_place(choice, notice, stack, hidden, sandbox)
             yield RunDoors(
@@ -236,14 +237,20 @@ class App:
         return remote if remote == "daemon" or remote.startswith(("unix://", "ssh")) else "stdio"
 
     async def _sandbox(
-        self, choice: StoreChoice, notice: Callable[[str], None], network: Literal["proxy", "none"], trees: Path | None
+        self,
+        choice: StoreChoice,
+        notice: Callable[[str], None],
+        network: Literal["proxy", "none"],
+        trees: Path | None,
+        readable: Collection[StorePath],
     ) -> "Sandbox":
         """Return the sandbox for what strangers wrote, which can read below `trees`."""
         from nixmill.edge.sandbox import Sandbox  # noqa: PLC0415 - only servers with pull requests need it
         from nixmill.edge.sandbox.upstream import connector  # noqa: PLC0415
 
         settings = await self._daemon_settings(await self.installation(), notice)
-        sandbox = Sandbox(self._environ, connect=connector(self._address(choice), settings), network=network)
+        connect = connector(self._address(choice), settings)
+        sandbox = Sandbox(self._environ, connect=connect, readable=readable, network=network)
         if why := await sandbox.unavailable(trees):
             sentence = f"This machine cannot evaluate pull requests safely: {why}"
             raise NotAllowedError(sentence, door="evaluator", action="open", subject="sandbox", retryable=False)

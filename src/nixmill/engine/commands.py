@@ -131,12 +131,13 @@ class Commands:
     async def _approve(self, project: Project, known: Known, comment: Comment, commit: str) -> str:
         """Approve the head; where a commit is named it must be that one: somebody may have pushed meanwhile.
 
-        Where none is named, it must have been here before the comment was written: who wrote it may have seen it then.
+        Unless it is named in full, it must have been here before the comment was written: who wrote it may have seen it
+        then, and a commit with the same first digits can be made afterwards.
         """
         head, who = known.pull.head_commit, comment.author
         if commit and (len(commit) < COMMIT_MIN or not head.startswith(commit.lower())):
             return f"The head of this pull request is {head[:12]} now, not {code(commit[:12])}: look at it again first."
-        if not commit and not _was_here(known, comment.at):
+        if len(commit) < len(head) and not _was_here(known, comment.at):
             named = f"`/nixmill approve {head[:12]}`"
             return f"Commit {head[:12]} was not known here before that comment. Look at it, then comment {named}."
         await self._pulls.approve(project, self._approval(project, known.pull.number, head, who, "comment"))

@@ -26,6 +26,7 @@ from nixmill.engine.aftermath import Aftermath
 from nixmill.engine.bring import bring
 from nixmill.engine.flow import Flow
 from nixmill.engine.insist import insist
+from nixmill.engine.known_inputs import known_inputs
 from nixmill.engine.known_projects import project_by_id
 from nixmill.engine.live import log_topic, project_topic, run_topic
 from nixmill.engine.reporter import Reporter
@@ -166,7 +167,9 @@ class Journey:
         teller = RunTeller(change, self._doors.changes, self._doors.live, lambda: self._let_go(change.number))
         teller.told = self.reporter.hurry
         guarded = is_untrusted(change.tier) and self._doors.settings.sandbox == "require"
-        async with self._doors.open_run(teller.notice, guarded=guarded) as doors, teller.writing():
+        readable = await known_inputs(self._doors, project, change) if guarded else ()
+        opened = self._doors.open_run(teller.notice, guarded=guarded, readable=readable)
+        async with opened as doors, teller.writing():
             request = await self._request(change, project)
             flow = self.flows[change.number] = Flow(request, doors, teller.tell, self._works)
             flow.keys_known = lambda: teller.keys(flow.evaluation_key, flow.base_key)

@@ -1,6 +1,6 @@
 """Everything outside that the server touches, joined once by `nixmill.app`."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,15 +30,16 @@ from nixmill.doors.server import (
 )
 from nixmill.engine.live import Live
 from nixmill.engine.request import RunDoors
+from nixmill.nix.store_path import StorePath
 
 
 class OpenRun(Protocol):
     """Opens what one run needs; what it leased is free again when it closes."""
 
     def __call__(
-        self, notice: Callable[[str], None], *, guarded: bool = False
+        self, notice: Callable[[str], None], *, guarded: bool = False, readable: Collection[StorePath] = ()
     ) -> AbstractAsyncContextManager[RunDoors]:
-        """Tell sentences to `notice`; with `guarded` evaluate in the sandbox.
+        """Tell sentences to `notice`; with `guarded` evaluate in the sandbox, where `readable` may be found valid.
 
         `NotAllowedError` where this machine has none, with the reason.
         """
