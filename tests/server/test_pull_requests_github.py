@@ -159,7 +159,7 @@ async def test_installations_come_change_and_go(tmp_path: Path, fresh_store: Scr
     with git_server(tmp_path) as served:
         served.login = "nobody:knows"
         async with (
-            github_beside(tmp_path) as beside,
+            github_beside(tmp_path, url=f"http://127.0.0.1:{served.port}") as beside,
             pulls(tmp_path, fresh_store, beside, "insecure-git = true") as world,
         ):
             world.project.commit(flake__nix=flake(hello=job("hello")))

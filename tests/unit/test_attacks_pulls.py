@@ -16,9 +16,9 @@ from nixmill.core.command import commands
 from nixmill.core.errors import InputError
 from nixmill.core.fixed_outputs import changed_hashes
 from nixmill.core.forge import HintKind
-from nixmill.core.merged import Patch
+from nixmill.core.merged import Merged, Patch
 from nixmill.core.posting import CheckState
-from nixmill.core.project import Jobset
+from nixmill.core.project import Jobset, Project
 from nixmill.core.run_event import Verdict, WorkStarted
 from nixmill.core.source import Tree
 from nixmill.core.target import FlakeWord, locate
@@ -331,8 +331,59 @@ async def test_an_impatient_run_does_not_fail_what_a_patient_one_wants() -> None
     second = asyncio.create_task(patient.check())
     await until(lambda: len([event for event in world.events if isinstance(event, WorkStarted)]) == 1)
     gate.set()
-    assert await asyncio.gather(first, second) == [Verdict.BUILD_FAILED, Verdict.GOOD]
+    assert [await first, await second] == [Verdict.BUILD_FAILED, Verdict.GOOD]
     assert world.builder.attempts == [drv, drv]
+
+
+async def test_a_run_of_something_good_turns_no_required_check_green(world: PullWorld) -> None:
+    """A member who may start runs chooses targets; the required check means those of the project."""
+    head = world.failing(1)
+    number = world.open("mia", head, where=Where.SAME)
+    await world.pull_event(number)
+    await world.settled()
+    assert world.state(head) is CheckState.FAILED
+    told = world.required(head)
+    started = await world.office.start(MIA, world.project, "main", (".#nothing",), head)
+    await world.settled()
+    again = await world.office.retry(MIA, started, Again.ANYWAY)
+    await world.settled()
+    assert (await world.changes())[-1].number == again
+    assert world.required(head) == told
+    whole = await world.office.start(MIA, world.project, "main", (), head)
+    await world.settled()
+    assert world.required(head).run == whole, "a run of everything does say how the commit stands"
+
+
+@pytest.mark.parametrize("failing_first", [True, False])
+async def test_the_same_head_upon_an_easier_base_hides_no_failure(
+    world: PullWorld,
+    monkeypatch: pytest.MonkeyPatch,
+    failing_first: bool,  # noqa: FBT001 - of a table
+) -> None:
+    """A commit has one required check; what is tested is the head merged into a base, of which there may be several."""
+    head = world.failing(1)
+    easy = world.good()
+    world.made.remote.refs["refs/heads/easy"] = easy
+    remote, merge = world.made.remote, world.made.remote.merge
+
+    async def merged(project: Project, onto: str, base_ref: str, base: str = "") -> Merged:
+        found = await merge(project, onto, base_ref, base)
+        return msgspec.structs.replace(found, commit=easy, tree_hash="easy") if base_ref.endswith("/easy") else found
+
+    monkeypatch.setattr(remote, "merge", merged)
+    first = world.open("mia", head, where=Where.SAME)
+    second = world.open("mia", head, where=Where.SAME)
+    world.forge.change(second if failing_first else first, base_ref="refs/heads/easy")
+    for number in (first, second):
+        await world.pull_event(number)
+        await world.settled()
+    assert world.state(head) is CheckState.FAILED
+    if failing_first:
+        world.forge.close(first)
+        await world.pull_event(first)
+        await world.told(world.forge.hint(HintKind.RERUN, commit=head, actor=world.forge.users["mia"]))
+        await world.settled()
+        assert world.state(head) is CheckState.GOOD, "what is closed hides nothing, and holds nothing up"
 
 
 # What is said, and to whom.

@@ -12,6 +12,8 @@ from nixmill.core.forge import HintKind
 from nixmill.core.message import ChannelKind
 from nixmill.core.posting import CheckState, Reply
 from nixmill.core.run_event import Verdict
+from nixmill.core.trust import Tier
+from nixmill.engine.office import Asker
 from tests.contract.forge_world import Where
 from tests.support.journey_world import run_row, template  # noqa: F401 - a fixture
 from tests.support.pull_world import PullWorld, a_pull_world
@@ -116,6 +118,20 @@ async def test_the_backlog_is_left_alone_though_git_was_looked_at_first(world: P
     world.forge.push(old, world.good())
     await world.pulls.reconcile(world.project)
     assert [one.pull_request for one in await world.changes() if one.pull_request] == [new, old]
+
+
+async def test_a_jobset_that_is_triggered_with_force_is_evaluated_again(world: PullWorld) -> None:
+    await world.watch.look(world.project)
+    await world.settled()
+    main = world.made.remote.refs["refs/heads/main"]
+    (jobset,) = await world.made.projects.jobsets(world.project.id)
+    assert await world.office.streams(world.project, "refs/heads/main") == [jobset]
+    assert await world.office.streams(world.project, "refs/heads/other") == []
+    numbers = await world.office.trigger(Asker(user=None, name="olga"), world.project, jobset, force=True)
+    await world.settled()
+    assert [(one.commit, one.tier) for one in await world.changes()][1:] == [(main, Tier.PROTECTED)]
+    assert (await run_row(world.made, numbers[0])).verdict is Verdict.GOOD
+    assert world.made.world.evaluator.asked == [main, main]
 
 
 async def replies(world: PullWorld) -> list[Reply]:

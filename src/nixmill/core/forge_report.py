@@ -28,6 +28,7 @@ from nixmill.core.run_event import Change, Verdict
 from nixmill.core.status import Status
 from nixmill.core.terminal_text import brief, sanitise
 from nixmill.core.view.parts import AttributeLine, Filter
+from nixmill.nix.store_path import derivation_name
 
 CONTEXT_MAX: Final = 250
 """Characters of a context; GitLab and Gitea take 255."""
@@ -198,7 +199,7 @@ def _context(place: ReportPlace, line: AttributeLine) -> str:
 
 
 def _extra(page: RunForReport, place: ReportPlace, context: str, line: AttributeLine) -> Posting:
-    said = "did not evaluate" if line.error else brief(line.how) or "failed"
+    said = "did not evaluate" if line.error else brief(line.how) or _at_fault(line)
     new = "newly failing: " if line.change is Change.NEWLY_FAILING else ""
     log = page.links.log + str(line.attempt) if line.attempt is not None else page.links.run
     first = [one for one in (line.error or "").splitlines() if one.strip()][:6]
@@ -215,6 +216,10 @@ def _extra(page: RunForReport, place: ReportPlace, context: str, line: Attribute
         buttons=(Button.RETRY,) if page.run.state is ChangeState.DONE else (),
         ended_at=page.run.ended_at,
     )
+
+
+def _at_fault(line: AttributeLine) -> str:
+    return "failed" if line.culprit is None else f"{derivation_name(line.culprit)} failed"
 
 
 def _not_known_good(page: RunForReport) -> frozenset[str]:

@@ -12,7 +12,7 @@ from nixmill.core.change import ChangeState
 from nixmill.core.outcome import Outcome
 from nixmill.core.posting import SUMMARY_MAX
 from nixmill.core.report_facts import RunForReport
-from nixmill.core.run_event import Change
+from nixmill.core.run_event import Change, Verdict
 from nixmill.core.size_change import SizeChange
 from nixmill.core.status import Status
 from nixmill.core.terminal_text import about, counted, duration, size
@@ -143,7 +143,8 @@ def _counts(page: RunForReport) -> str:
     }
     lines = [f"- {title}: {_names(page, lines)}" for title, lines in groups.items() if lines]
     if not lines:
-        return f"Nothing differs from {_base(page)}." if page.base and page.run.state is ChangeState.DONE else ""
+        whole = page.run.verdict in {Verdict.GOOD, Verdict.BUILD_FAILED}  # else nobody knows what differs
+        return f"Nothing differs from {_base(page)}." if page.base and whole else ""
     compare = f" ({md.link('compare', page.links.compare)})" if page.links.compare and page.base else ""
     return "\n".join([f"### Against {_base(page)}{compare}" if page.base else "### Attributes", "", *lines])
 

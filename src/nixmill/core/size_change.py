@@ -83,4 +83,7 @@ def _differs(change: SizeChange) -> bool:
 
 
 def _order(change: SizeChange) -> tuple[int, AttrPath]:
+    one_sided = change.version_before is None or change.version_after is None
+    if change.difference is None and not one_sided:
+        return 0, change.path  # what was not built, or is not here, has no size: it is not as if it had vanished
     return -abs((change.closure_after or 0) - (change.closure_before or 0)), change.path

@@ -105,8 +105,7 @@ class Commands:
             return text(f"{error} {error.remedy}".strip(), limit=600)
 
     async def _do(self, project: Project, known: Known, comment: Comment, one: Command) -> str:
-        who, newest = comment.author, _newest(known)
-        asker = _asker(project, who)
+        asker = _asker(project, comment.author)
         match one.verb:
             case Verb.HELP:
                 return HELP
@@ -117,16 +116,21 @@ class Commands:
                 stopped = [await self._runs.cancel(asker, change.number) for change in going]
                 return "" if any(stopped) else "Nothing of this pull request is going on."
             case Verb.RETRY | Verb.BUILD:
-                if newest is None:
-                    await self._pulls.look(project, known.pull.number, insist=True)
-                    return ""
-                path = parse(one.attribute) if one.verb is Verb.BUILD else None
-                if _is_on_its_way(newest, path):
-                    return ""  # said twice, or seen to again after a crash
-                if one.verb is Verb.RETRY and newest.state not in {*FINAL, ChangeState.HELD}:
-                    return f"Run {newest.number} is not at its end yet: there is nothing to try again."
-                await self._runs.retry(asker, newest.number, Again.BUILD if path else Again.FAILED, path)
-                return ""
+                return await self._again(project, known, asker, one)
+
+    async def _again(self, project: Project, known: Known, asker: Asker, one: Command) -> str:
+        """Try the newest run of the head again, or build one attribute of it; run it at all where there is none."""
+        newest = _newest(known)
+        if newest is None:
+            await self._pulls.look(project, known.pull.number, insist=True)
+            return ""
+        path = parse(one.attribute) if one.verb is Verb.BUILD else None
+        if _is_on_its_way(newest, path):
+            return ""  # said twice, or seen to again after a crash
+        if one.verb is Verb.RETRY and newest.state not in {*FINAL, ChangeState.HELD}:
+            return f"Run {newest.number} is not at its end yet: there is nothing to try again."
+        await self._runs.retry(asker, newest.number, Again.BUILD if path else Again.FAILED, path)
+        return ""
 
     async def _approve(self, project: Project, known: Known, comment: Comment, commit: str) -> str:
         """Approve the head; where a commit is named it must be that one: somebody may have pushed meanwhile.

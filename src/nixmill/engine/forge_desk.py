@@ -55,6 +55,8 @@ class ForgeDesk:
         self._places = asyncio.Semaphore(AT_ONCE)
         self._held: dict[str, float] = {}
         """Until when a forge that does not answer is left alone, so that others' events need not wait for it."""
+        self._again: set[float] = set()
+        """When hints that could not be seen to are due again."""
         self.repositories_changed = asyncio.Event()
         """Set when a forge says that repositories came, went or changed."""
 
@@ -75,14 +77,20 @@ class ForgeDesk:
                 busy = False
                 log.warning("the inbox cannot be read", fault=str(error))
             if not busy:
-                await first_of(self._woken.wait(), self._doors.clock.sleep(LOOK_AGAIN_S))
+                await first_of(self._woken.wait(), self._doors.clock.sleep(self._pause_s()))
 
     async def _look(self) -> bool:
         """See to what is due; say whether there may be more."""
-        due = await self._doors.inbox.due(self._doors.clock.now(), READ)
+        now = self._doors.clock.now()
+        self._again = {at for at in self._again if at > now}
+        due = await self._doors.inbox.due(now, READ)
         projects = await self._doors.projects.projects() if due else ()
         await asyncio.gather(*(self._in_turn(chain, projects) for chain in in_chains(together(due))))
         return len(due) == READ
+
+    def _pause_s(self) -> float:
+        now = self._doors.clock.now()
+        return min([LOOK_AGAIN_S, *(max(0.1, at - now) for at in self._again)])
 
     async def _in_turn(self, chain: Sequence[Taken], projects: Sequence[Project]) -> None:
         for taken in chain:
@@ -92,6 +100,7 @@ class ForgeDesk:
         replies: list[Parcel] = []
         async with self._places:
             if self._held.get(taken.forge, 0.0) > self._doors.clock.now():
+                self._again.add(self._held[taken.forge])
                 return await self._doors.inbox.handled(taken.ids, again_at=self._held[taken.forge])
             try:
                 replies = await self._do(taken, projects)
@@ -116,6 +125,7 @@ class ForgeDesk:
         if isinstance(error, RetryLaterError):
             held, pause = error.after_s, max(pause, error.after_s)
         self._held[taken.forge] = now + held
+        self._again.add(now + pause)
         return await self._doors.inbox.handled(taken.ids, fault=str(error), again_at=now + pause)
 
     async def _do(self, taken: Taken, projects: Sequence[Project]) -> list[Parcel]:

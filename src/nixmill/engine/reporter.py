@@ -9,13 +9,14 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Final
 
+import msgspec
 import structlog
 
 from nixmill.config.forges import ForgeSettings
 from nixmill.core.access import EVERYTHING
-from nixmill.core.change import Change, ChangeState
+from nixmill.core.change import Change, ChangeState, Origin
 from nixmill.core.forge_report import desired
-from nixmill.core.posting import CheckState, Posting
+from nixmill.core.posting import STEPS, TITLE_MAX, CheckState, Posting, generation_of
 from nixmill.core.project import Project, short
 from nixmill.core.report_facts import ReportCost, ReportLinks, ReportPlace, RunForReport
 from nixmill.core.run_event import Planned, Verdict, Work
@@ -32,6 +33,8 @@ from nixmill.engine.tails import filled
 LINES_MAX: Final = 2000
 FAILING_MAX: Final = 100
 """Attributes that a report of a run under way looks at: only failing ones, and it names few of them."""
+RETRIES_MAX: Final = 50
+"""Runs that are looked back through to the one that was retried."""
 GATHER_S: Final = 2.0
 """A run rests so long between two reports on its way: what changes meanwhile is one report."""
 SHARE: Final = 0.1
@@ -98,10 +101,58 @@ class Reporter:
             return
         existing = await self._doors.statuses.of_commit(project.id, change.commit)
         facts = await self._facts(change, project)
+        if facts is not None and facts.run.state is ChangeState.DONE and _is_old(change, existing):
+            await self._report_newest(change, existing)
+            return
         if facts is None or _is_old(change, existing) or _is_idle_beside(change, facts, existing):
             return
-        await self._doors.statuses.want(desired(facts, await self._place(change, project), existing))
+        if await self._is_of_less(change):
+            return
+        wanted = desired(facts, await self._place(change, project), existing)
+        if wanted[0].state is CheckState.GOOD and (other := await self._not_good_beside(change)):
+            wanted[0] = beside(wanted[0], *other, f"{self._doors.settings.url}/r/")
+        await self._doors.statuses.want(wanted)
         self.told()
+
+    async def _not_good_beside(self, change: Change) -> tuple[Change, Verdict | None] | None:
+        """Return a run of another open pull request with the same head that is not good, and its verdict.
+
+        A commit has one required check, and the same head merged into two bases is two things that are tested.
+        """
+        for pull in await self._doors.pulls.open_pull_requests(change.project):
+            if pull.head_commit != change.commit or pull.number == change.pull_request:
+                continue
+            known = await self._doors.pulls.pull_request(change.project, pull.number)
+            runs = [one for one in known.changes if one.commit == change.commit] if known is not None else []
+            counted = next((one for one in runs if not one.withdrawn and one.superseded_by is None), None)
+            run = await self._doors.run_pages.run(EVERYTHING, counted.number) if counted is not None else None
+            if counted is None or run is None or run.state is ChangeState.HELD:
+                continue
+            if run.verdict not in {Verdict.GOOD, Verdict.CANCELLED}:
+                return counted, run.verdict
+        return None
+
+    async def _report_newest(self, change: Change, existing: Sequence[Posting]) -> None:
+        """Report the run that speaks for a commit once more, where it may have waited for this one of another."""
+        newest = max(posting.run for posting in existing if posting.required)
+        other = await self._doors.changes.change(newest)
+        if other is not None and other.pull_request != change.pull_request and other.state is ChangeState.DONE:
+            await self.report(newest)
+
+    async def _is_of_less(self, change: Change) -> bool:
+        """Say whether a person chose what was checked: the required check means what the project chose.
+
+        Else whoever may start a run could have a green check for a commit by asking for something that is good.
+        """
+        for _ in range(RETRIES_MAX):
+            before = await self._doors.changes.change(change.retry_of) if change.retry_of is not None else None
+            if before is None:
+                break
+            change = before
+        if change.origin is not Origin.HAND or not change.targets:
+            return False
+        jobsets = await self._doors.projects.jobsets(change.project)
+        return all(jobset.id != change.jobset or jobset.targets != change.targets for jobset in jobsets)
 
     async def _place(self, change: Change, project: Project) -> ReportPlace:
         patch_set = ""
@@ -168,6 +219,20 @@ class Reporter:
             fetched=sum(one.work is Work.FETCH for one in page.attempts),
             wall_s=sum(one.seconds for one in page.attempts),
         )
+
+
+def beside(posting: Posting, other: Change, verdict: Verdict | None, runs: str) -> Posting:
+    """Return a good status as it is while another pull request's run of the same commit is not good."""
+    state = CheckState.RUNNING if verdict is None else CheckState.FAILED
+    stands = "is under way" if verdict is None else "is not good"
+    return msgspec.structs.replace(
+        posting,
+        state=state,
+        title=f"Good, but run {other.number} of {short(other.ref)}, the same commit, {stands}"[:TITLE_MAX],
+        url=f"{runs}{other.number}",
+        generation=generation_of(posting.run, STEPS - (3 if verdict is None else 2)),  # before its own end
+        ended_at=None if verdict is None else posting.ended_at,
+    )
 
 
 def _is_old(change: Change, existing: Sequence[Posting]) -> bool:

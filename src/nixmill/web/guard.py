@@ -12,7 +12,6 @@ from nixmill.web.providers import Provider, providers
 from nixmill.web.rate_limit import RateLimit
 from nixmill.web.site import Site
 
-
 LARGE_AT_ONCE: Final = 4
 """Deliveries of the largest size that are read at the same time."""
 

@@ -204,8 +204,7 @@ def _around(connection: Connection, sight: Sight, found: Head) -> Mapping[str, A
     row = found.row
     of = evaluation.c
     told = connection.execute(select(of.seconds, of.complete).where(of.id == found.place.evaluation)).one_or_none()
-    recorded = select(of.run).where(of.key == row.base_evaluation, of.run != row.number)  # its own run is no other one
-    base = connection.execute(recorded).scalar()
+    base = connection.execute(_checked(row)).scalar()
     again = select(run.c.number).where(run.c.retry_of == row.number).order_by(run.c.number)
     return {
         "base": runs_by_number(connection, sight, [base] if base is not None else []).get(base or 0),
@@ -221,6 +220,23 @@ def _around(connection: Connection, sight: Sight, found: Head) -> Mapping[str, A
         "newer": _newer(connection, found),
         "retries": tuple(connection.execute(again).scalars()),
     }
+
+
+def _checked(row: Row[Any]) -> Select[Any]:
+    """Return the question for a run that checked what this one is compared with, rather a branch's of this project.
+
+    One that evaluated it only to compare with it says nothing of how it is.
+    """
+    of, known = run.c, evaluation.c
+    linked = select(run_evaluation.c.run).join(evaluation, known.id == run_evaluation.c.evaluation)
+    mine, branch = of.project_id == row.project_id, of.pull_request.is_(None)
+    return (
+        select(of.number)
+        .where(of.number.in_(linked.where(known.key == row.base_evaluation)), of.number != row.number)
+        .where(of.evaluation == row.base_evaluation)
+        .order_by(mine.desc(), branch.desc(), of.number.desc())
+        .limit(1)
+    )
 
 
 def _newer(connection: Connection, found: Head) -> int | None:
