@@ -63,7 +63,7 @@ async def test_a_change_from_its_first_patch_set_to_its_merge(world: Pulls[Gerri
     await hook(world, "patchset-created", number, kind="REWORK")
     await world.until(first, Colour.RED)
     assert votes[number].patch_sets[0].votes == {LABEL: -1}
-    said = [one for one in world.hub.state.reviews if one.get("labels")]
+    said = [one for one in world.hub.state.reviews if one.get("labels", {}).get(LABEL)]
     assert len(said) == 1, "one comment, one vote"
     assert "no way" in said[0]["message"]
 

@@ -140,7 +140,8 @@ class GerritWorld:
         return []
 
     def _shown(self, change: GerritChange, patch_set: PatchSet, number: int) -> Shown:
-        ours = [one for one in change.messages if one.get("tag") == TAG and one["_revision_number"] == number]
+        tagged = [one for one in change.messages if one.get("tag") == TAG and one["_revision_number"] == number]
+        ours = [one for one in tagged if "(nixmill, run" in one["message"]]  # the others are answers
         lines = ours[-1]["message"].split("\n") if ours else ["", "", ": "]
         context, _, title = lines[2].partition(": ")
         colour = {1: Colour.GREEN, -1: Colour.RED}.get(patch_set.votes.get(LABEL, 0), Colour.PENDING)

@@ -35,11 +35,11 @@ class ForgeSettings(msgspec.Struct, frozen=True, kw_only=True):
     create_hooks: bool = True
     """Whether hooks of repositories are made and mended (Gitea, GitLab); a GitHub App has one for all."""
     topic: str = ""
-    """Only repositories with this topic become projects by themselves; empty: no topic is asked for."""
+    """Of the repositories that `owners` or `repositories` choose only those with this topic; empty: all of them."""
     owners: tuple[str, ...] = ()
     """Globs of users and organisations whose repositories become projects by themselves."""
     repositories: tuple[str, ...] = ()
-    """Globs of paths of repositories that become projects by themselves. Without topic, owners and these, none do."""
+    """Globs of paths of repositories that become projects by themselves. Without owners and these none do."""
     client_id: str = ""
     """OAuth: lets people sign in with their account there. Empty: no sign-in."""
     client_secret: str = ""

@@ -13,16 +13,12 @@ _NAME_MAX: Final = 60
 
 
 def is_chosen(topic: str, owners: tuple[str, ...], repositories: tuple[str, ...], repository: Repository) -> bool:
-    """Say whether a repository becomes a project: it has the topic and is on a list, of those that are asked for.
+    """Say whether a repository becomes a project: it is on a list, and has the topic where one is asked for.
 
-    Without topic and lists none is. Letters' case does not matter, as on the forges.
+    Without lists none is. Letters' case does not matter, as on the forges.
     """
-    if repository.archived or not (topic or owners or repositories):
+    if repository.archived or (topic and topic.lower() not in {one.lower() for one in repository.topics}):
         return False
-    if topic and topic.lower() not in {one.lower() for one in repository.topics}:
-        return False
-    if not owners and not repositories:
-        return True
     by_owner = matches([one.lower() for one in owners], repository.owner.lower())
     return by_owner or matches([one.lower() for one in repositories], repository.path.lower())
 

@@ -90,6 +90,13 @@ def _choice(kind: str, values: Values, findings: Findings) -> dict[str, object]:
     if listed and not owners and not repositories:
         findings.differently(f"{kind}: no repository", "its lists are empty, so nothing is chosen here either.")
         return {}
+    if topic and not owners and not repositories:
+        findings.differently(
+            f"{kind}: every repository with the topic {topic}",
+            'nixmill wants to be told whose: owners = ["*"] is everybody who installs the App or invites the bot.',
+            "Write owners or repositories for fewer.",
+        )
+        owners = ("*",)
     said = {"topic": topic, "owners": owners, "repositories": repositories}
     return {name: value for name, value in said.items() if value}
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import msgspec
-from sqlalchemy import Connection, Row, func, select
+from sqlalchemy import Connection, Row, Select, func, select
 
 from nixmill.core.access import Sight
 from nixmill.core.change import ChangeState
@@ -20,7 +20,7 @@ from nixmill.edge.database.pages_lines import attempt_lines, attempt_query, run_
 from nixmill.edge.database.pages_rank import FAILED_RANKS, TROUBLE_RANKS, shows
 from nixmill.edge.database.pages_tally import Place, Tally, counts_of, piece, places, ranked, tally, tally_found
 from nixmill.edge.database.rows import path_text
-from nixmill.edge.database.tables import attempt, evaluation, run
+from nixmill.edge.database.tables import attempt, evaluation, run, run_evaluation
 from nixmill.nix.attr_path import AttrPath
 
 RUNNING_MAX: Final = 50
