@@ -21,10 +21,3 @@ def needs(world: ForgeWorld, feature: Feature) -> None:
     """Skip a test on a forge that lacks something."""
     if feature not in world.features:
         pytest.skip(f"this forge has no such thing as {feature.name}")
-
-
-async def patch_set(world: ForgeWorld, number: int) -> str:
-    """Return where the head of a pull request is fetched from."""
-    pull = await world.forge.pull_request(world.path, number)
-    assert pull is not None
-    return pull.fetch_ref

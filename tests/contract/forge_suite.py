@@ -13,7 +13,7 @@ from nixmill.core.posting import Button, CheckState, Reply
 from nixmill.core.pull_request import PullState
 from nixmill.core.trust import Permission, Tier, tier_of_pull_request
 from nixmill.doors import DoorError
-from tests.contract.forge_steps import needs, patch_set, posting
+from tests.contract.forge_steps import needs, posting
 from tests.contract.forge_suite_entrance import EntranceSuite, FaultSuite
 from tests.contract.forge_world import (
     Colour,
@@ -203,7 +203,7 @@ class VoiceSuite:
 
     async def test_a_status_is_shown(self, world: ForgeWorld) -> None:
         number = world.open(Spec(author=world.user("ann")))
-        wanted = posting(world, number, CheckState.GOOD, patch_set=await patch_set(world, number))
+        wanted = posting(world, number, CheckState.GOOD)
         await world.forge.post(wanted)
         (shown,) = world.shown(wanted.commit)
         assert (shown.context, shown.colour, shown.title) == ("nixmill", Colour.GREEN, wanted.title)
@@ -212,7 +212,7 @@ class VoiceSuite:
     @pytest.mark.parametrize("state", list(CheckState))
     async def test_only_good_is_green(self, world: ForgeWorld, state: CheckState) -> None:
         number = world.open(Spec(author=world.user("ann")))
-        await world.forge.post(posting(world, number, state, patch_set=await patch_set(world, number)))
+        await world.forge.post(posting(world, number, state))
         (shown,) = world.shown(world.head(number))
         assert (shown.colour is Colour.GREEN) == (state is CheckState.GOOD)
         if state in {CheckState.FAILED, CheckState.TROUBLE, CheckState.CANCELLED}:
@@ -222,17 +222,16 @@ class VoiceSuite:
 
     async def test_said_twice_after_a_crash_is_said_once(self, world: ForgeWorld) -> None:
         number = world.open(Spec(author=world.user("ann")))
-        wanted = posting(world, number, patch_set=await patch_set(world, number))
+        wanted = posting(world, number)
         first = await world.forge.post(wanted)
         assert await world.forge.post(wanted) == first or Feature.STATUS_IDS not in world.features
         assert len(world.shown(wanted.commit)) == 1
 
     async def test_a_status_takes_the_place_of_the_last_one(self, world: ForgeWorld) -> None:
         number = world.open(Spec(author=world.user("ann")))
-        where = await patch_set(world, number)
         named = ""
         for state in (CheckState.WAITING, CheckState.RUNNING, CheckState.FAILED, CheckState.RUNNING, CheckState.GOOD):
-            named = await world.forge.post(posting(world, number, state, patch_set=where, external_id=named))
+            named = await world.forge.post(posting(world, number, state, external_id=named))
             assert len(world.shown(world.head(number))) == 1
         (shown,) = world.shown(world.head(number))
         assert shown.colour is Colour.GREEN
@@ -249,19 +248,16 @@ class VoiceSuite:
 
     async def test_two_contexts_are_two_statuses(self, world: ForgeWorld) -> None:
         number = world.open(Spec(author=world.user("ann")))
-        where = await patch_set(world, number)
-        await world.forge.post(posting(world, number, CheckState.FAILED, patch_set=where))
+        await world.forge.post(posting(world, number, CheckState.FAILED))
         extra = "nixmill: checks.x86_64-linux." + "ü" * 400
-        await world.forge.post(
-            posting(world, number, CheckState.FAILED, context=extra, required=False, patch_set=where)
-        )
+        await world.forge.post(posting(world, number, CheckState.FAILED, context=extra, required=False))
         assert len(world.shown(world.head(number))) in {1, 2}  # Gerrit has one vote
 
     async def test_long_and_hostile_texts_are_taken(self, world: ForgeWorld) -> None:
         number = world.open(Spec(author=world.user("ann")))
         wanted = posting(
             world, number, CheckState.FAILED, title="<b>\u202e" + "ü" * 130, summary="ü\n" * 20_000,
-            buttons=tuple(Button), patch_set=await patch_set(world, number), ended_at=1_700_000_060.0,
+            buttons=tuple(Button), ended_at=1_700_000_060.0,
         )  # fmt: skip
         await world.forge.post(wanted)
         assert len(world.shown(wanted.commit)) == 1
@@ -269,9 +265,7 @@ class VoiceSuite:
     async def test_a_commit_that_is_gone_is_never_tried_again(self, world: ForgeWorld) -> None:
         number = world.open(Spec(author=world.user("ann")))
         with pytest.raises(DoorError) as caught:
-            await world.forge.post(
-                posting(world, number, commit="0badc0de" * 5, pull_request=ABSENT, patch_set="refs/changes/99/999/1")
-            )
+            await world.forge.post(posting(world, number, commit="0badc0de" * 5, pull_request=ABSENT))
         assert not caught.value.retryable
 
     async def test_an_answer_is_said_once(self, world: ForgeWorld) -> None:

@@ -9,7 +9,7 @@ from nixmill.core.forge import ForgeryError, Hint, HintKind, MalformedEventError
 from nixmill.core.posting import CheckState
 from nixmill.doors import DoorError
 from nixmill.doors.server import RetryLaterError
-from tests.contract.forge_steps import needs, patch_set, posting
+from tests.contract.forge_steps import needs, posting
 from tests.contract.forge_world import (
     MERGE_COMMIT,
     MERGE_REF,
@@ -34,7 +34,7 @@ class FaultSuite:
         """Return what each method raises when the forge is in trouble."""
         ann = world.user("ann")
         number = world.open(Spec(author=ann))
-        wanted = posting(world, number, patch_set=await patch_set(world, number))
+        wanted = posting(world, number)
         world.trouble(trouble)
         forge, raised = world.forge, []
         for doing in (
@@ -71,7 +71,7 @@ class FaultSuite:
 
     async def test_a_missing_permission_is_told_in_a_sentence(self, world: ForgeWorld) -> None:
         number = world.open(Spec(author=world.user("ann")))
-        wanted = posting(world, number, patch_set=await patch_set(world, number))
+        wanted = posting(world, number)
         world.trouble(Trouble.NOT_ALLOWED)
         with pytest.raises(DoorError, match="permission") as caught:
             await world.forge.post(wanted)

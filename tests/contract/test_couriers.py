@@ -24,9 +24,10 @@ from nixmill.doors.server import RetryLaterError
 from nixmill.edge.notify.credentials import Credentials
 from nixmill.edge.notify.email import EmailCourier
 from nixmill.edge.notify.matrix import MatrixCourier
-from nixmill.edge.notify.outgoing import Outgoing, is_public, retry_after_s
+from nixmill.edge.notify.outgoing import Outgoing, is_public
 from nixmill.edge.notify.slack import SlackCourier
 from nixmill.edge.notify.webhook import WebhookCourier
+from nixmill.edge.retry_after import retry_after_s
 from tests.support.receiver import Receiver, answer, certificate, receiving
 from tests.support.smtp_server import Options, SmtpServer, smtp_server
 

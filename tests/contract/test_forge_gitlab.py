@@ -56,7 +56,7 @@ async def test_projects_are_listed_by_id_however_many_there_are(world: GitLabWor
         world.server.add_project(f"octo/p{n}", topics=["nix"], visibility="public")
     found = await world.forge.repositories()
     assert [one.path for one in found] == [world.path, *(f"octo/p{n}" for n in range(10))]
-    assert (found[0].owner, found[0].private, found[0].may_admin) == ("octo/sub", True, True)
+    assert (found[0].owner, found[0].private) == ("octo/sub", True)
     assert (found[1].owner, found[1].private, found[1].topics) == ("octo", False, ("nix",))
 
 

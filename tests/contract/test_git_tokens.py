@@ -76,7 +76,7 @@ async def test_a_token_opens_a_repository_for_looks_fetches_and_merges(
     remote = remote_with(tmp_path, forge)
     assert (await remote.look(at(server)))[1] == "main"
     head = await remote.fetch_head(at(server), MAIN, "")
-    assert (await remote.merge(at(server), head, MAIN)).already
+    assert (await remote.merge(at(server), head, MAIN)).commit == head
     assert forge.asked == ["mill"] * 3
 
 

@@ -137,6 +137,14 @@ async def test_what_is_no_request_for_it_is_refused(tmp_path: Path, head: str, s
         assert here.hosts.reached == ()
 
 
+async def test_what_git_asks_over_plain_http_is_told_with_its_address(tmp_path: Path) -> None:
+    async with world(tmp_path) as here:
+        await here.ask("POST http://127.0.0.1:PORT/a.git/git-upload-pack HTTP/1.1\n\n")
+        [(address, reason)] = here.hosts.refused.items()
+        assert address == f"http://127.0.0.1:{here.port}/a.git/git-upload-pack"
+        assert "https" in reason
+
+
 async def test_a_name_is_looked_up_once_and_its_address_connected_to(tmp_path: Path) -> None:
     asked: list[str] = []
 

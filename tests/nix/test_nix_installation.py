@@ -122,6 +122,16 @@ async def test_store_access_is_what_nix_would_choose(tmp_path: Path, store: Scra
         assert (await find_installation(environment)).access is StoreAccess.DAEMON
 
 
+async def test_a_store_that_is_named_is_made_by_anyone_who_may(
+    tmp_path: Path, store: ScratchStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    state = {"NIX_STATE_DIR": str(tmp_path / "var/nix"), "NIX_DAEMON_SOCKET_PATH": str(tmp_path / "sock")}
+    assert (await find_installation(store.environment | state)).access is StoreAccess.DIRECT
+    nowhere = {"NIX_STATE_DIR": "/proc/self/var/nix"}
+    assert (await find_installation(store.environment | state | nowhere)).access is StoreAccess.NONE
+
+
 async def test_an_unreachable_substituter_costs_no_time(store: ScratchStore) -> None:
     with socket.create_server(("127.0.0.1", 0)) as black_hole:
         config = store.environment["NIX_CONFIG"] + f"substituters = http://127.0.0.1:{black_hole.getsockname()[1]}\n"

@@ -9,14 +9,22 @@ import pytest
 
 from nixmill.nix.hashes import from_base32
 from tests.contract.forge_world import Trouble, Where
+from tests.support.postgres import Postgres, postgres  # noqa: F401 - a fixture
 from tests.support.program import flake, job
 from tests.support.pull_server import PullServer, pull_server
 from tests.support.scratch_store import ScratchStore
 
+on_both_databases = pytest.mark.parametrize("world", ["sqlite", "postgresql"], indirect=True)
+
 
 @pytest.fixture
-async def world(tmp_path: Path, fresh_store: ScratchStore) -> AsyncIterator[PullServer]:
-    async with pull_server(tmp_path, fresh_store) as made:
+async def world(request: pytest.FixtureRequest, tmp_path: Path, fresh_store: ScratchStore) -> AsyncIterator[PullServer]:
+    """A server whose forge has one repository, already checked; on SQLite unless a test asks for PostgreSQL too."""
+    settings = ""
+    if getattr(request, "param", "sqlite") == "postgresql":
+        cluster: Postgres = request.getfixturevalue("postgres")
+        settings = f'database = "{cluster.url(cluster.new())}"\n'
+    async with pull_server(tmp_path, fresh_store, settings) as made:
         made.project.commit(flake__nix=flake(hello=job("hello")))
         made.server.start()
         await made.server.ready()
@@ -34,6 +42,7 @@ async def test_a_repository_becomes_a_project_with_a_webhook_by_itself(world: Pu
     world.hub.server.commits.add(head)
 
 
+@on_both_databases
 async def test_a_strangers_pull_request_from_opening_to_merging(world: PullServer) -> None:
     """Held, approved, red with a cause, pushed again and held again, approved, green; then main knows it at once."""
     bad = job("bad", "echo no way; exit 3")
@@ -158,6 +167,7 @@ async def test_where_builds_may_read_the_machine_nothing_of_a_pull_request_is_bu
         assert await world.until_status(world.hub.head(number), "error")
 
 
+@on_both_databases
 async def test_statuses_survive_an_outage_of_the_forge_and_a_killed_server(world: PullServer) -> None:
     number = world.open("mia", Where.SAME, note__txt="a")
     head = world.hub.head(number)
@@ -182,6 +192,7 @@ async def test_events_that_were_lost_are_found_when_the_server_starts(world: Pul
     await world.until_status(world.hub.head(number), "success")
 
 
+@on_both_databases
 async def test_a_storm_of_changes_with_one_tree_costs_one_evaluation(world: PullServer) -> None:
     numbers = [world.open("mia", Where.SAME, more__txt="the same") for _ in range(10)]
     for number in numbers:

@@ -7,14 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
-from nixmill.config.forges import ForgeSettings
 from nixmill.core.forge import ForgeKind, ForgeUser
 from nixmill.core.trust import Permission
 from nixmill.edge.forge.gitea import GiteaForge
-from nixmill.edge.system_clock import SystemClock
 from tests.contract.forge_world import Colour, Feature, Happening, Shown, Spec, Trouble, Where
+from tests.support.forge_settings import token_forge
 from tests.support.gitea_server import TOKEN, US, GiteaServer
 
 _COLOURS = {"success": Colour.GREEN, "warning": Colour.GREEN, "skipped": Colour.GREEN, "pending": Colour.PENDING}
@@ -29,23 +26,7 @@ class GiteaWorld:
     def __init__(self, server: GiteaServer, directory: Path, *, brand: str = "gitea", **settings: object) -> None:
         self.server = server
         self.brand = brand
-        files = {"token": TOKEN, "hook-new": "new", "hook-old": "old"}
-        for name, secret in files.items():
-            (directory / name).write_text(secret + "\n")
-        self.forge = GiteaForge(
-            msgspec.structs.replace(
-                ForgeSettings(
-                    name="forge",
-                    kind=ForgeKind.GITEA,
-                    url=server.address,
-                    token="token",  # noqa: S106 - the name of a credential
-                    webhook_secrets=("hook-new", "hook-old"),
-                ),
-                **settings,
-            ),
-            {name: directory / name for name in files},
-            SystemClock(),
-        )
+        self.forge = token_forge(GiteaForge, ForgeKind.GITEA, server.address, directory, TOKEN, **settings)
         server.add_repository(self.path)
 
     def user(self, login: str, permission: Permission = Permission.NONE) -> ForgeUser:

@@ -7,7 +7,6 @@ docs, "Generating a user access token for a GitHub App".
 import base64
 import contextlib
 import hashlib
-import json
 import secrets
 import threading
 from collections.abc import Iterator
@@ -15,6 +14,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final
 from urllib.parse import parse_qs, parse_qsl, urlencode, urlsplit
+
+from tests.support.json_answers import answer_json
 
 CLIENT: Final = "Iv23-nixmill"
 OTHER: Final = "Iv23-other"
@@ -73,35 +74,26 @@ class _Handler(BaseHTTPRequestHandler):
         elif parts.path == "/api/v3/user":
             self._user()
         else:
-            self._answer({"message": "Not Found"}, 404)
+            answer_json(self, {"message": "Not Found"}, 404)
 
     def _user(self) -> None:
         person = self.github.tokens.get(self.headers.get("Authorization", "").removeprefix("Bearer "))
         match self.github.lie:
             case "down":
-                self._answer({"message": "Server Error"}, 502)
+                answer_json(self, {"message": "Server Error"}, 502)
             case "huge":
-                self._answer({"padding": "x" * 2_000_000})
+                answer_json(self, {"padding": "x" * 2_000_000})
             case "no json":
-                self._answer("<html>")
+                answer_json(self, "<html>")
             case _ if person is None or self.github.lie == "revoked":
-                self._answer({"message": "Bad credentials"}, 401)
+                answer_json(self, {"message": "Bad credentials"}, 401)
             case _:
-                self._answer(person)
+                answer_json(self, person)
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", "0"))).decode()
         assert self.headers["Accept"] == "application/json"
-        self._answer(self.github.redeem({name: values[0] for name, values in parse_qs(body).items()}))
-
-    def _answer(self, value: object, code: int = 200) -> None:
-        body = json.dumps(value).encode()
-        self.send_response(code)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        with contextlib.suppress(ConnectionError):
-            self.wfile.write(body)
+        answer_json(self, self.github.redeem({name: values[0] for name, values in parse_qs(body).items()}))
 
     def log_message(self, *arguments: object) -> None:
         """Stay quiet."""

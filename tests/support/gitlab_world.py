@@ -8,14 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
-from nixmill.config.forges import ForgeSettings
 from nixmill.core.forge import ForgeKind, ForgeUser
 from nixmill.core.trust import Permission
 from nixmill.edge.forge.gitlab import GitLabForge
-from nixmill.edge.system_clock import SystemClock
 from tests.contract.forge_world import Colour, Feature, Happening, Shown, Spec, Trouble, Where
+from tests.support.forge_settings import token_forge
 from tests.support.gitlab_server import TOKEN, US, GitLabServer
 
 _COLOURS = {"success": Colour.GREEN, "skipped": Colour.GREEN, "pending": Colour.PENDING, "running": Colour.PENDING}
@@ -30,23 +27,7 @@ class GitLabWorld:
 
     def __init__(self, server: GitLabServer, directory: Path, **settings: object) -> None:
         self.server = server
-        files = {"token": TOKEN, "hook-new": "new", "hook-old": "old"}
-        for name, secret in files.items():
-            (directory / name).write_text(secret + "\n")
-        self.forge = GitLabForge(
-            msgspec.structs.replace(
-                ForgeSettings(
-                    name="forge",
-                    kind=ForgeKind.GITLAB,
-                    url=server.address,
-                    token="token",  # noqa: S106 - the name of a credential
-                    webhook_secrets=("hook-new", "hook-old"),
-                ),
-                **settings,
-            ),
-            {name: directory / name for name in files},
-            SystemClock(),
-        )
+        self.forge = token_forge(GitLabForge, ForgeKind.GITLAB, server.address, directory, TOKEN, **settings)
         self.project = server.add_project(self.path)
 
     def user(self, login: str, permission: Permission = Permission.NONE) -> ForgeUser:

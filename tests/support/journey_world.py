@@ -102,7 +102,7 @@ class MemoryRemote:
         tip = base or self.refs[base_ref]
         if head in self.conflicts:
             raise conflict(base_ref.removeprefix("refs/heads/"), tip, head, ["flake.lock"])
-        return Merged(commit=head, tree_hash=f"tree {head}", base=tip, head=head, fast_forward=True)
+        return Merged(commit=head, tree_hash=f"tree {head}", base=tip, head=head)
 
     async def compare(self, project: Project, old: str, new: str, patch_of: Collection[str] = ()) -> Comparison:
         self._trouble()

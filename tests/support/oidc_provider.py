@@ -25,6 +25,8 @@ import httpx2
 from joserfc import jwt
 from joserfc.jwk import RSAKey
 
+from tests.support.json_answers import answer_json
+
 ROOT: Final = Path(__file__).parents[2]
 CLIENT: Final = "nixmill"
 SECRET: Final = "client secret & more"  # noqa: S105 - opens nothing but this provider
@@ -100,42 +102,43 @@ class Provider(BaseHTTPRequestHandler):
             case "/.well-known/openid-configuration":
                 self._discovery()
             case "/keys":
-                self._json({"keys": [self.state.key.as_dict(private=False)]})
+                answer_json(self, {"keys": [self.state.key.as_dict(private=False)]})
             case "/authorize":
                 self._authorize(asked)
             case "/userinfo" if self.headers.get("Authorization", "").startswith("Bearer "):
                 of = {"sub": "19"} if self.state.lie == "told of another" else {}
-                self._json({**self.state.person, **of})
+                answer_json(self, {**self.state.person, **of})
             case _:
-                self._json({"error": "not_found"}, 404)
+                answer_json(self, {"error": "not_found"}, 404)
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", "0"))).decode()
         match self.path:
             case "/as":
                 self.state.person = json.loads(body)
-                self._json({})
+                answer_json(self, {})
             case "/lie":
                 self._lie(body)
             case "/token":
                 self._token({name: values[0] for name, values in parse_qs(body).items()})
             case _:
-                self._json({"error": "not_found"}, 404)
+                answer_json(self, {"error": "not_found"}, 404)
 
     def _lie(self, what: str) -> None:
         self.state.lie = what
         if what == "new key":
             self.state.key = RSAKey.generate_key(2048, {"kid": secrets.token_hex(4), "use": "sig"})
-        self._json({})
+        answer_json(self, {})
 
     def _discovery(self) -> None:
         issuer = self.state.issuer
         if self.state.lie == "down":
-            self._json({"error": "down"}, 500)
+            answer_json(self, {"error": "down"}, 500)
         elif self.state.lie == "huge":
-            self._json({"padding": "x" * 2_000_000})
+            answer_json(self, {"padding": "x" * 2_000_000})
         else:
-            self._json(
+            answer_json(
+                self,
                 {
                     "issuer": "https://elsewhere.example" if self.state.lie == "other issuer" else issuer,
                     "authorization_endpoint": f"{issuer}/authorize",
@@ -146,7 +149,7 @@ class Provider(BaseHTTPRequestHandler):
                     "id_token_signing_alg_values_supported": ["RS256", "HS256", "none"],
                     "token_endpoint_auth_methods_supported": ["client_secret_basic"],
                     "code_challenge_methods_supported": ["S256"],
-                }
+                },
             )
 
     def _authorize(self, asked: dict[str, str]) -> None:
@@ -158,7 +161,7 @@ class Provider(BaseHTTPRequestHandler):
             and all(asked.get(name) for name in ("state", "nonce", "code_challenge", "redirect_uri"))
         )
         if not good:
-            self._json({"error": "invalid_request"}, 400)
+            answer_json(self, {"error": "invalid_request"}, 400)
             return
         answer = {"state": asked["state"]}
         if self.state.lie == "denied":
@@ -182,26 +185,17 @@ class Provider(BaseHTTPRequestHandler):
             and base64.urlsafe_b64encode(challenge).decode().rstrip("=") == asked["code_challenge"]
         )
         if not good or asked is None:
-            self._json({"error": "invalid_grant"}, 400)
+            answer_json(self, {"error": "invalid_grant"}, 400)
             return
         answer = {"access_token": secrets.token_urlsafe(16), "token_type": "Bearer", "expires_in": 300}
         if self.state.lie != "no token":
             answer["id_token"] = signed(self.state, claims_of(self.state, asked))
-        self._json(answer)
+        answer_json(self, answer)
 
     def _client(self) -> tuple[str, str]:
         kind, _, text = self.headers.get("Authorization", "").partition(" ")
         name, _, secret = base64.b64decode(text).decode().partition(":") if kind == "Basic" else ("", "", "")
         return unquote(name), secret if secret == SECRET else unquote(secret)
-
-    def _json(self, value: dict[str, Any], code: int = 200) -> None:
-        body = json.dumps(value).encode()
-        self.send_response(code)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        with contextlib.suppress(ConnectionError):
-            self.wfile.write(body)
 
     def log_message(self, *arguments: object) -> None:
         """Stay quiet."""

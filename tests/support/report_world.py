@@ -21,7 +21,6 @@ TAIL = ("gcc -c roof.c", "roof.c:7:3: error: expected ';' before '}' token", "ma
 MILL = ProjectLink(id=1, name="mill", title="mill", visibility=Visibility.PUBLIC)
 PLACE = ReportPlace(
     forge="hub", project=1, repository="octo/mill", commit=COMMIT, context="nixmill", pull_request=7,
-    patch_set="refs/pull/7/head",
 )  # fmt: skip
 
 

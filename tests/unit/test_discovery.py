@@ -12,7 +12,6 @@ MILL = Repository(
     path="Acme/mill",
     owner="Acme",
     clone_url="https://forge.example/Acme/mill.git",
-    web_url="https://forge.example/Acme/mill",
     default_branch="main",
     private=False,
     topics=("Nix",),

@@ -225,6 +225,24 @@ async def test_cancelling_stops_builders_and_says_what_was_cancelled() -> None:
     assert len(world.told(WorkEnded)) == 2
 
 
+async def test_cancelling_before_a_chosen_build_has_begun_ends_at_once() -> None:
+    """Between choosing a build and its first step there is a moment in which its task can be cancelled unstarted."""
+    world = World()
+    world.commit([world.attribute("a", world.store.derivation("a"))])
+    flow = world.flow()
+    give = world.history.next_attempts
+
+    async def give_and_cancel(count: int) -> int:
+        asyncio.get_running_loop().call_soon(flow.cancel)  # comes before the first step of the task made next
+        return await give(count)
+
+    world.history.next_attempts = give_and_cancel  # type: ignore[method-assign]
+    async with asyncio.timeout(5):
+        assert await flow.check() is Verdict.CANCELLED
+    assert world.builder.attempts == []
+    assert {event.outcome for event in world.settled().values()} == {Outcome.CANCELLED}
+
+
 async def test_cancelling_during_evaluation_ends_at_once() -> None:
     world = World()
     world.commit(asyncio.Event())

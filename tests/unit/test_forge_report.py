@@ -53,7 +53,7 @@ def test_what_the_required_check_says(seen: RunForReport, state: CheckState, exp
 def test_the_required_check_is_whole() -> None:
     (required, *_) = desired(failed_page(), PLACE)
     assert (required.repository, required.commit, required.pull_request) == ("octo/mill", PLACE.commit, 7)
-    assert (required.url, required.run, required.patch_set) == ("https://ci.example.org/r/12", 12, "refs/pull/7/head")
+    assert (required.url, required.run) == ("https://ci.example.org/r/12", 12)
     assert (required.started_at, required.ended_at, required.buttons) == (1004.0, 1256.0, (Button.RETRY,))
     assert required.summary.startswith("**Failed after 4 min 12 s")
 
@@ -200,6 +200,6 @@ def test_the_largest_change_of_size_is_first_and_equals_are_left_out() -> None:
     before = [Sized(("a",), "a-1", 100), Sized(("b",), "b-1", 100), Sized(("c",), "c-1", 7), Sized(("d",), "d-1", 1)]
     after = [Sized(("a",), "a-1", 100), Sized(("b",), "b-1", 40), Sized(("c",), "c-2", None), Sized(("e",), "e", 30)]
     changes = size_changes(before, after)
-    assert [change.path for change in changes] == [("b",), ("e",), ("c",), ("d",)]
+    assert [change.path for change in changes] == [("b",), ("e",), ("d",), ("c",)]  # whose size is unknown is last
     assert changes[0].difference == -60
     assert changes[1] == SizeChange(path=("e",), name="e", version_before=None, version_after="", closure_after=30)

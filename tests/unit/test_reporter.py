@@ -44,7 +44,7 @@ class Watched(Reporter):
         self.costs_s = costs_s
         self.reports: list[tuple[float, int]] = []
 
-    async def report(self, number: int) -> None:
+    async def report(self, number: int, *, on_its_way: bool = False) -> None:
         self._hurried.discard(number)
         self.reports.append((self.clock.time, number))
         self.clock.time += self.costs_s

@@ -4,18 +4,14 @@ import itertools
 
 import pytest
 
-from nixmill.core.errors import InputError
 from nixmill.core.trust import (
     PERMISSIONS,
-    TIERS,
     Permission,
     Tier,
     is_untrusted,
-    lowered,
     may_reuse,
     may_write,
     needs_approval,
-    tier_named,
     tier_of_pull_request,
     tier_of_ref,
 )
@@ -53,14 +49,9 @@ def test_refs_of_the_repository() -> None:
     assert tier_of_ref(default=False, protected=False) is Tier.BRANCH
 
 
-def test_content_only_lowers() -> None:
-    for tier, asked in itertools.product(TIERS, TIERS):
-        assert TIERS.index(lowered(tier, asked)) <= TIERS.index(tier)
-
-
 def test_only_forks_wait_and_both_kinds_of_pull_requests_are_untrusted() -> None:
-    assert [tier for tier in TIERS if needs_approval(tier)] == [Tier.FORK]
-    assert [tier for tier in TIERS if is_untrusted(tier)] == [Tier.FORK, Tier.MEMBER]
+    assert [tier for tier in Tier if needs_approval(tier)] == [Tier.FORK]
+    assert [tier for tier in Tier if is_untrusted(tier)] == [Tier.FORK, Tier.MEMBER]
 
 
 def test_errors_found_in_the_sandbox_bind_nobody_outside() -> None:
@@ -71,9 +62,3 @@ def test_errors_found_in_the_sandbox_bind_nobody_outside() -> None:
 
 def test_who_may_write() -> None:
     assert [one for one in PERMISSIONS if may_write(one)] == [Permission.WRITE, Permission.ADMIN]
-
-
-def test_tiers_have_names() -> None:
-    assert [tier_named(tier.value) for tier in TIERS] == list(TIERS)
-    with pytest.raises(InputError, match="no tier"):
-        tier_named("root")

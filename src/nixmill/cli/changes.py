@@ -1,16 +1,13 @@
 """`nixmill why` and `nixmill diff`: what changed between two trees, and why."""
 
 import contextlib
-import os
-import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 from nixmill.cli.options import Everything
-from nixmill.cli.render.choose import paint_for, terminal_size
-from nixmill.cli.render.paint import Paint
 from nixmill.cli.render.why_view import diff_lines, why_lines
 from nixmill.cli.run import make_request, store_choice
+from nixmill.cli.standard_streams import columns, paint, say
 from nixmill.cli.wiring import Wiring
 from nixmill.core.errors import InputError
 from nixmill.core.history import EvaluationRow
@@ -35,7 +32,7 @@ async def why(wiring: Wiring, word: str, targets: tuple[str, ...], options: Ever
     if explanation is None:
         _print([f"{show(path)} is new: {base.commit[:12]} ({base.reason}) does not have it."])
         return 0
-    _print(why_lines(path, f"{base.commit[:12]} ({base.reason})", explanation, _paint(), _columns()))
+    _print(why_lines(path, f"{base.commit[:12]} ({base.reason})", explanation, paint(), columns()))
     return 0
 
 
@@ -47,13 +44,13 @@ async def diff(wiring: Wiring, before: str, after: str | None, targets: tuple[st
         new = await doors.source.tree(TreeRequest(directory=request.directory, revision=after))
         compared = await compare(doors, request, old, new)
     names = before, after or "this checkout"
-    _print(diff_lines(*names, compared.changes, together(compared.explanations), _paint(), _columns()))
+    _print(diff_lines(*names, compared.changes, together(compared.explanations), paint(), columns()))
     return 0
 
 
 @contextlib.asynccontextmanager
 async def _doors(wiring: Wiring, options: Everything) -> AsyncIterator[RunDoors]:
-    async with wiring.open_run(store_choice(options), _say) as doors:
+    async with wiring.open_run(store_choice(options), say) as doors:
         yield doors
 
 
@@ -77,15 +74,3 @@ def _find(word: str, row: EvaluationRow) -> AttrPath:
 
 def _print(lines: list[str]) -> None:
     print(*lines, sep="\n")  # noqa: T201 - the result is what is asked for
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr)  # noqa: T201 - people read this
-
-
-def _paint() -> Paint:
-    return paint_for("auto", os.environ, sys.stdout.fileno())
-
-
-def _columns() -> int:
-    return terminal_size(sys.stdout.fileno())[0]

@@ -1,6 +1,5 @@
 """Commands about pull requests: what is open, and the approval of a stranger's commit after looking at it."""
 
-import os
 import sys
 import time
 from collections.abc import Iterable
@@ -9,9 +8,8 @@ import msgspec
 
 from nixmill.cli.client import Client
 from nixmill.cli.named import Pull, project_here, pull_named
-from nixmill.cli.render.choose import paint_for, terminal_size
-from nixmill.cli.render.paint import Paint
 from nixmill.cli.render.pull_view import SHORT_COMMIT, WHAT_IT_MEANS, approve_lines, pull_lines, pulls_lines
+from nixmill.cli.standard_streams import columns, paint, say
 from nixmill.cli.watch import project_path
 from nixmill.cli.wiring import Wiring
 from nixmill.core.errors import InputError
@@ -38,7 +36,7 @@ async def pulls(
     if before is not None:
         query["before"] = before
     page = await client.page(f"{project_path(name)}/pulls", PullsPage, **query)
-    _print(page, pulls_lines(page, _paint(), time.time(), _columns()), json=json)
+    _print(page, pulls_lines(page, paint(), time.time(), columns()), json=json)
     return 0
 
 
@@ -46,7 +44,7 @@ async def pull(client: Client, named: Pull, *, json: bool) -> int:
     """Print one pull request."""
     page = await client.page(named.path, PullPage)
     address = client.address(named.path)
-    _print(page, pull_lines(page, _paint(), time.time(), _columns(), address), json=json)
+    _print(page, pull_lines(page, paint(), time.time(), columns(), address), json=json)
     return 0
 
 
@@ -57,16 +55,16 @@ async def approve(
     named = await pull_named(client, wiring, what, project)
     page = await client.page(named.path, PullPage)
     look = _looked_at(page, commit)
-    shown = approve_lines(page.pull, look, _paint(), _columns())
+    shown = approve_lines(page.pull, look, paint(), columns())
     print(*shown, sep="\n", file=sys.stderr if json else sys.stdout, flush=True)
     _confirm(look, yes=yes)
     answer = await client.act("POST", f"{named.path}/approve", {"commit": look.commit}, Approved)
     if json:
         _print(answer, (), json=True)
     for number in answer.runs:
-        _say(f"Approved: nixmill watch {number}")
+        say(f"Approved: nixmill watch {number}")
     if not answer.runs:
-        _say("Approved. Nothing waited for it any more.")
+        say("Approved. Nothing waited for it any more.")
     return 0
 
 
@@ -101,7 +99,7 @@ def _confirm(look: ToApprove, *, yes: bool) -> None:
     head = look.commit[:SHORT_COMMIT]
     if not sys.stdin.isatty():
         raise InputError("Nothing was approved: nobody is there to ask.", f"To approve it: --commit {head} --yes")
-    _say(f"\nApproving {head} {WHAT_IT_MEANS}.")
+    say(f"\nApproving {head} {WHAT_IT_MEANS}.")
     print(f"Approve {head}? [y/N] ", end="", file=sys.stderr, flush=True)  # noqa: T201 - people read this
     if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
         raise InputError("Nothing was approved.", "")
@@ -112,15 +110,3 @@ def _print(page: msgspec.Struct, lines: Iterable[str], *, json: bool) -> None:
         sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(page)) + b"\n")
     else:
         print(*lines, sep="\n")  # noqa: T201 - the result is what is asked for
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr)  # noqa: T201 - people read this
-
-
-def _paint() -> Paint:
-    return paint_for("auto", os.environ, sys.stdout.fileno())
-
-
-def _columns() -> int:
-    return terminal_size(sys.stdout.fileno())[0]

@@ -58,7 +58,7 @@ def _missing(forge: ForgeSettings, place: str) -> Iterator[Mistake]:
         remedy = "Name credentials with secrets there, or write `create-hooks = false`."
         yield Mistake(f"{place} webhook-secrets", "is missing: events of the forge could not be verified.", remedy)
     if forge.topic and not forge.owners and not forge.repositories:
-        remedy = "Write `owners` or `repositories` beside it; `owners = [\"*\"]` where everybody is meant."
+        remedy = 'Write `owners` or `repositories` beside it; `owners = ["*"]` where everybody is meant.'
         yield Mistake(f"{place} topic", "alone lets anybody who invites our user there make a project here.", remedy)
     if forge.client_id and not forge.client_secret:
         yield Mistake(f"{place} client-secret", "is missing beside `client-id`.", "Name the credential that holds it.")

@@ -4,10 +4,8 @@ A file has `[[project]]` tables, each with `[[project.jobset]]`, `[[project.rule
 the fields of the structs with `-` for `_`. Numbers of the database are no part of it.
 """
 
-import json
 from collections.abc import Iterator, Mapping
 from datetime import datetime
-from enum import Enum
 from typing import Annotated, Any, Final, Literal, TypeVar
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -19,6 +17,7 @@ from nixmill.config.mistakes import Mistake, Narrower, Table, key, read_struct, 
 from nixmill.core.access import PROJECT_ROLES, Role
 from nixmill.core.account import check_user_name
 from nixmill.core.errors import InputError
+from nixmill.core.importing.toml_text import literal
 from nixmill.core.message import Rule
 from nixmill.core.project import SCHEMES, Jobset, Project, check_name, check_url
 
@@ -160,7 +159,11 @@ def _project_lines(one: DeclaredProject) -> Iterator[str]:
     for rule in one.rules:
         yield from ("", *_struct_lines("[[project.rule]]", rule))
     if one.members:
-        yield from ("", "[project.members]", *(f"{_text(name)} = {_text(role.value)}" for name, role in one.members))
+        yield from (
+            "",
+            "[project.members]",
+            *(f"{literal(name)} = {literal(role.value)}" for name, role in one.members),
+        )
 
 
 def _struct_lines(head: str, struct: msgspec.Struct) -> Iterator[str]:
@@ -168,24 +171,4 @@ def _struct_lines(head: str, struct: msgspec.Struct) -> Iterator[str]:
     for field in msgspec.structs.fields(struct):
         value = getattr(struct, field.name)
         if field.name not in _OF_THE_DATABASE and value != field.default:
-            yield f"{key(field.name)} = {_literal(value)}"
-
-
-def _literal(value: object) -> str:
-    """Return a value as TOML writes it."""
-    match value:
-        case bool():
-            return "true" if value else "false"
-        case Enum():
-            return _text(str(value.value))
-        case int() | float():
-            return repr(value)
-        case tuple():
-            return f"[{', '.join(map(_literal, value))}]"
-        case _:
-            return _text(str(value))
-
-
-def _text(text: str) -> str:
-    """Return a TOML basic string. JSON writes the same, but for the one control character above the letters."""
-    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+            yield f"{key(field.name)} = {literal(value)}"

@@ -43,14 +43,11 @@ class Repository(msgspec.Struct, frozen=True, kw_only=True):
     """`owner/name`; deeper on GitLab; a project's name on Gerrit."""
     owner: str
     clone_url: str
-    web_url: str
     default_branch: str
     """Empty where there is no commit yet."""
     private: bool
     archived: bool = False
     topics: tuple[str, ...] = ()
-    may_admin: bool = True
-    """Whether we may make hooks there."""
 
 
 class HintKind(StrEnum):

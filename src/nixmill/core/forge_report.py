@@ -116,9 +116,11 @@ def _good(page: RunForReport) -> str:
     fixed = page.run.counts.get(Filter.FIXED, 0)
     same = f", {page.unchanged:,} unchanged" if page.unchanged else ""
     mended = f", {fixed:,} fixed" if fixed else ""
+    removed = page.run.counts.get(Filter.REMOVED, 0)
+    gone = f", {removed:,} removed" if removed else ""
     if not total:
-        return "Nothing to check: the targets hold no derivation"
-    return f"{'The attribute is' if total == 1 else f'All {total:,} are'} good{same}{mended}"
+        return f"Nothing to check: the targets hold no derivation{gone}"
+    return f"{'The attribute is' if total == 1 else f'All {total:,} are'} good{same}{mended}{gone}"
 
 
 def _failed(page: RunForReport) -> str:
@@ -147,7 +149,6 @@ def _required(page: RunForReport, place: ReportPlace) -> Posting:
         run=page.run.number,
         generation=_generation(page, state),
         pull_request=place.pull_request,
-        patch_set=place.patch_set,
         buttons=_buttons(state),
         started_at=page.run.started_at,
         ended_at=page.run.ended_at,

@@ -110,11 +110,18 @@ def _cause(page: RunForReport, cause: Cause) -> str:
     log = f" ({md.link('log', page.links.log + str(cause.attempt))})" if cause.attempt is not None else ""
     head = f"**{md.code(cause.name)} {CAUSE[cause.outcome]}**{log}{_depend(cause)}"
     since = f" It failed first in run {cause.first_failed}." if cause.first_failed is not None else ""
-    ours = " This is our trouble, not the project's." if cause.outcome is Outcome.INFRASTRUCTURE else ""
+    trouble = cause.outcome in {Outcome.INFRASTRUCTURE, Outcome.NO_MACHINE}
+    ours = " This is our trouble, not the project's." if trouble else ""
     if cause.tail:
         return f"{head}{since}{ours}\n\n{md.fence(cause.tail[-LOG_LINES:])}"
-    said = f"\n\n{md.fence(cause.message.splitlines()[:LOG_LINES])}" if cause.message.strip() else ""
+    message = cause.message if cause.message.strip() else _how(page, cause)
+    said = f"\n\n{md.fence(message.splitlines()[:LOG_LINES])}" if message else ""
     return f"{head}{since}{ours}{said}"
+
+
+def _how(page: RunForReport, cause: Cause) -> str:
+    """Return what is said of a derivation that was never tried, such as what no machine offers."""
+    return next((line.how for line in page.lines if line.drv_path == cause.drv_path and line.how.strip()), "")
 
 
 def _depend(cause: Cause) -> str:

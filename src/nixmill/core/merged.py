@@ -30,19 +30,14 @@ class Merged(msgspec.Struct, frozen=True, kw_only=True):
     """The commit that has a head merged into a base."""
 
     commit: str
-    """A merge of ours, `head` or `base`. The same head and base are the same commit."""
+    """A merge of ours; `head` where that has the base already; `base` where that has the head already. The same head
+    and base are the same commit.
+    """
     tree_hash: str
     """Git's tree hash of the files as they will be after merging, without those of submodules."""
     base: str
     """The tip of the base that was merged into."""
     head: str
-    fast_forward: bool
-    """The head has the base already, so that `commit` is the head."""
-
-    @property
-    def already(self) -> bool:
-        """Whether the base has the head already, so that nothing is left to merge."""
-        return self.commit == self.base
 
 
 class MergeConflictError(InputError):

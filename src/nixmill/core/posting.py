@@ -70,8 +70,6 @@ class Posting(msgspec.Struct, frozen=True, kw_only=True):
     generation: int
     """Rises with every change of the run's state, and with the run: `generation_of`."""
     pull_request: int | None = None
-    patch_set: str = ""
-    """Where the head was fetched from; Gerrit votes on a patch set."""
     required: bool = True
     buttons: tuple[Button, ...] = ()
     started_at: float | None = None

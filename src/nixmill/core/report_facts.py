@@ -36,7 +36,6 @@ class ReportPlace(msgspec.Struct, frozen=True, kw_only=True):
     context: str
     """What the required check is called."""
     pull_request: int | None = None
-    patch_set: str = ""
 
 
 class ReportCost(msgspec.Struct, frozen=True, kw_only=True):

@@ -29,6 +29,11 @@ _DERIVATION_SUFFIX: Final = ".drv"
 class RefusedError(Exception):
     """An evaluation asked for something it may not have; the message says what, and why."""
 
+    def __init__(self, message: str, path: str = "") -> None:
+        """Refuse; `path` is given where that was all that is wrong: a path outside the view."""
+        super().__init__(message)
+        self.path = path
+
 
 class StoreView:
     """See the module. Mutable: it grows with what the evaluation adds."""
@@ -66,7 +71,7 @@ class StoreView:
             raise RefusedError(f"The request was refused: {_short(str(error))}") from None
         return None
 
-    def knows(self, path: StorePath) -> bool:
+    def knows(self, path: str) -> bool:
         """Say whether a path is in the view."""
         return path in self._known
 
@@ -74,7 +79,7 @@ class StoreView:
         """Return a path of the view; refuse any other. `purpose` begins the sentence, such as `Reading`."""
         path = self.find(text)
         if path is None:
-            raise RefusedError(f"{purpose} {_short(text)} was refused: {_FOREIGN}")
+            raise RefusedError(f"{purpose} {_short(text)} was refused: {_FOREIGN}", text)
         return path
 
     def from_hash_part(self, part: str) -> StorePath | None:

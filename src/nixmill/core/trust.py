@@ -7,8 +7,6 @@ Content may only lower its tier. Source: semantics §7.
 from enum import StrEnum
 from typing import Final
 
-from nixmill.core.errors import InputError
-
 
 class Tier(StrEnum):
     """Weakest first."""
@@ -21,9 +19,6 @@ class Tier(StrEnum):
     """On a branch of the repository."""
     PROTECTED = "protected"
     """On the default branch, or on one that the forge protects."""
-
-
-TIERS: Final = tuple(Tier)
 
 
 class Permission(StrEnum):
@@ -60,11 +55,6 @@ def tier_of_ref(*, default: bool, protected: bool) -> Tier:
     return Tier.PROTECTED if default or protected else Tier.BRANCH
 
 
-def lowered(tier: Tier, asked: Tier) -> Tier:
-    """Return a tier that repository content asks for: never more than it has."""
-    return min(tier, asked, key=TIERS.index)
-
-
 def needs_approval(tier: Tier) -> bool:
     """Say whether somebody has to approve the head commit before anything of it is evaluated."""
     return tier is Tier.FORK
@@ -81,11 +71,3 @@ def may_reuse(recorded: Tier, wanted: Tier) -> bool:
     The sandbox takes things away (the network, other store paths), so an error found in it may be its own.
     """
     return not is_untrusted(recorded) or is_untrusted(wanted)
-
-
-def tier_named(name: str) -> Tier:
-    """Return a tier by its name; raise `InputError`."""
-    for tier in TIERS:
-        if tier.value == name:
-            return tier
-    raise InputError(f"{name!r} is no tier.", f"Use one of: {', '.join(TIERS)}.")

@@ -13,7 +13,7 @@ from nixmill.core.outcome import Outcome
 from nixmill.core.report_parts import AttributeReport, CauseReport, CountsReport, ErrorReport
 from nixmill.core.run_event import Verdict
 from nixmill.core.status import Status
-from nixmill.core.terminal_text import counted, duration
+from nixmill.core.terminal_text import brief, counted, duration
 from nixmill.nix.attr_path import show
 
 NAMES_MAX: Final = 3
@@ -95,7 +95,7 @@ def _faults(facts: Facts) -> str:
 def _one_cause(cause: CauseReport) -> str:
     attempt = cause.attempt
     if attempt is None:
-        return f"{cause.name} {cause.how or CAUSE[cause.outcome]}"
+        return f"{cause.name} {brief(cause.how) or CAUSE[cause.outcome]}"
     how = CAUSE[cause.outcome]
     if cause.outcome is Outcome.BUILD_FAILED and attempt.exit_status is not None:
         status = attempt.exit_status

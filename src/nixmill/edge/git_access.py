@@ -24,6 +24,7 @@ import msgspec
 
 from nixmill.core.errors import InputError
 from nixmill.edge.git_transport import Limits
+from nixmill.edge.ssh_command import ssh_command
 
 DEFAULT_USER: Final = "oauth2"
 """Goes with a token that names no user: GitLab wants this one, GitHub, Gitea and Forgejo take any."""
@@ -150,34 +151,8 @@ def _as_variables(settings: dict[str, str]) -> dict[str, str]:
 
 def _ssh_command(room: Room, secret: Path | None) -> str:
     """Return the one ssh command line; only paths of our own settings are in it."""
-    options = {
-        "BatchMode": "yes",
-        "StrictHostKeyChecking": "accept-new",
-        "UserKnownHostsFile": _ssh_path(room.known_hosts),
-        "GlobalKnownHostsFile": "/dev/null",
-        "UpdateHostKeys": "no",
-        "HashKnownHosts": "no",
-        "IdentityAgent": "none",
-        "IdentitiesOnly": "yes",
-        "IdentityFile": _ssh_path(secret) if secret else "none",
-        "PreferredAuthentications": "publickey",
-        "ConnectTimeout": str(max(1, int(min(room.limits.look_s, 20)))),
-        "ServerAliveInterval": "15",
-        "ServerAliveCountMax": "4",
-        "ForwardAgent": "no",
-        "ClearAllForwardings": "yes",
-        "ControlMaster": "no",
-        "ControlPath": "none",
-        "PermitLocalCommand": "no",
-        "LogLevel": "ERROR",
-    }
-    words = [shlex.quote(f"-o{name}={value}") for name, value in options.items()]
-    return " ".join(["ssh", "-F", "/dev/null", "-T", *words])
-
-
-def _ssh_path(path: Path) -> str:
-    """Write a path for ssh_config(5), which splits at blanks and expands `%`."""
-    return '"' + str(path).replace("%", "%%") + '"'
+    connect_s = max(1, int(min(room.limits.look_s, 20)))
+    return shlex.join(ssh_command(key=secret, known_hosts=room.known_hosts, connect_s=connect_s))
 
 
 def _local_settings(room: Room) -> Path:

@@ -79,13 +79,9 @@ async def merged(mirror: Mirror, head: str, base: str, branch: str) -> Merged:
         raise unrelated(branch, base, head)
     if found.text in {base, head}:
         same = above if found.text == base else upon
-        return _result(same.commit, same.tree, base, head)
+        return Merged(commit=same.commit, tree_hash=same.tree, base=base, head=head)
     tree = await _merged_tree(mirror, base, head, branch)
-    return _result(await _commit(mirror, tree, upon, above), tree, base, head)
-
-
-def _result(commit: str, tree: str, base: str, head: str) -> Merged:
-    return Merged(commit=commit, tree_hash=tree, base=base, head=head, fast_forward=commit == head)
+    return Merged(commit=await _commit(mirror, tree, upon, above), tree_hash=tree, base=base, head=head)
 
 
 async def _side(mirror: Mirror, commit: str) -> _Side:

@@ -20,6 +20,7 @@ from nixmill.nix.version import NixVersion, NixVersionError, parse_version
 
 OLDEST: Final = (2, 8, 0)
 TIMEOUT_S: Final = 20.0
+_NAMING: Final = {"NIX_STORE_DIR", "NIX_STATE_DIR"}
 
 
 class _Asking(TypedDict):
@@ -57,7 +58,7 @@ async def find_installation(environment: Mapping[str, str]) -> NixInstallation:
         store_dir=environment.get("NIX_STORE_DIR") or environment.get("NIX_STORE") or "/nix/store",
         state_dir=state_dir,
         daemon_socket=socket,
-        access=_access(Path(state_dir), Path(socket)),
+        access=_access(Path(state_dir), Path(socket), named=bool(_NAMING & environment.keys())),
         settings=settings,
     )
 
@@ -72,15 +73,19 @@ def _new_enough(printed: str, program: str) -> NixVersion:
     return version
 
 
-def _access(state_dir: Path, socket: Path) -> StoreAccess:
-    """Decide as Nix does for `store = auto`."""
+def _access(state_dir: Path, socket: Path, *, named: bool) -> StoreAccess:
+    """Decide as Nix does for `store = auto`; `named` is a store of which the environment says where it is."""
     if os.access(state_dir, os.R_OK | os.W_OK):
         return StoreAccess.DIRECT
     if _is_socket(socket):
         return StoreAccess.DAEMON
-    # Root makes what is missing; anyone else would get a store of their own in the home directory.
-    missing_for_root = os.geteuid() == 0 and not state_dir.exists()
-    return StoreAccess.DIRECT if missing_for_root else StoreAccess.NONE
+    # Root makes what is missing, others do where it is named; else they would get a store in the home directory.
+    made = not state_dir.exists() and (os.geteuid() == 0 or (named and _can_be_made(state_dir)))
+    return StoreAccess.DIRECT if made else StoreAccess.NONE
+
+
+def _can_be_made(directory: Path) -> bool:
+    return os.access(next(parent for parent in directory.parents if parent.exists()), os.W_OK)
 
 
 def _is_socket(path: Path) -> bool:

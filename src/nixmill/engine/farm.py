@@ -5,6 +5,7 @@ One owner: only the loop in `run` moves the plan on; attempts are tasks that put
 """
 
 import asyncio
+import functools
 from collections.abc import Callable
 
 import msgspec
@@ -61,7 +62,7 @@ class Farm:
         self._tell = tell
         self._settle = settle
         self._inbox: asyncio.Queue[tuple[Assignment, Attempted] | None] = asyncio.Queue()
-        self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._tasks: dict[int, asyncio.Task[Attempted]] = {}
         self._numbers: list[int] = []
         self._waits_at = 0.0
         self._waiting = 0
@@ -102,12 +103,19 @@ class Farm:
                 self._numbers = list(range(first + ATTEMPT_BLOCK - 1, first - 1, -1))
             derivation = self._planner.derivations.get(what.drv_path)
             attempt = Attempt(self._numbers.pop(), number, what, derivation, self._doors)
-            self._tasks[what.node.id] = group.create_task(self._carry_out(what, attempt))
+            task = self._tasks[what.node.id] = group.create_task(self._carry_out(what, attempt))
+            task.add_done_callback(functools.partial(self._came_back, what, attempt))
 
-    async def _carry_out(self, what: Assignment, attempt: Attempt) -> None:
+    async def _carry_out(self, what: Assignment, attempt: Attempt) -> Attempted:
         listener = Listener(self._tell, self._begin)
-        attempted = await self._works.do(what, self._request.party, attempt, self._limits(what), listener)
-        self._inbox.put_nowait((what, attempted))
+        return await self._works.do(what, self._request.party, attempt, self._limits(what), listener)
+
+    def _came_back(self, what: Assignment, attempt: Attempt, task: asyncio.Task[Attempted]) -> None:
+        """Hear the end of an attempt, also of one that was cancelled before its task had begun."""
+        if task.cancelled():
+            self._inbox.put_nowait((what, attempt.left()))
+        elif task.exception() is None:
+            self._inbox.put_nowait((what, task.result()))
 
     def _begin(self, attempt: Attempt) -> None:
         self._recorder.put(attempt.row)

@@ -266,7 +266,7 @@ class Flow:
         """Let failures of the same tree stand: trying again is for people (semantics §6, "by hand")."""
         request, archive = self._request, self._doors.archive
         runs = {run for _, run in row.outcomes.values()}
-        if archive is not None and runs and request.remember and not (request.rebuild or request.forgive):
+        if archive is not None and runs and request.inherits_from(row.tier):
             self._settlement.inherit(await archive.attributes(max(runs)))
 
     async def _evaluate_base(self, base: Tree, words: tuple[Word, ...]) -> None:

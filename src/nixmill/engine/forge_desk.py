@@ -18,6 +18,7 @@ from nixmill.doors import DoorError
 from nixmill.doors.server import RetryLaterError
 from nixmill.engine.commands import Commands
 from nixmill.engine.courier import back_off_s, first_of
+from nixmill.engine.holds import Holds
 from nixmill.engine.pulls import Pulls
 from nixmill.engine.server_doors import ServerDoors
 from nixmill.engine.watch import Watch
@@ -27,8 +28,6 @@ AT_ONCE: Final = 8
 TRIES: Final = 12
 """After so many a hint is given up; the reconciler asks for the truth anyway."""
 LOOK_AGAIN_S: Final = 10.0
-HELD_MAX_S: Final = 60.0
-"""A forge that does not answer is asked again after so long at most."""
 
 log = structlog.get_logger("nixmill.forge")
 
@@ -40,6 +39,11 @@ class Taken(NamedTuple):
     forge: str
     hint: Hint
     tries: int
+
+    @property
+    def about(self) -> tuple[str, str]:
+        """Return the forge and the repository that they are about."""
+        return self.forge, self.hint.repository_id or self.hint.repository
 
 
 class ForgeDesk:
@@ -53,8 +57,7 @@ class ForgeDesk:
         self._commands = commands
         self._woken = asyncio.Event()
         self._places = asyncio.Semaphore(AT_ONCE)
-        self._held: dict[str, float] = {}
-        """Until when a forge that does not answer is left alone, so that others' events need not wait for it."""
+        self._holds = Holds()
         self._again: set[float] = set()
         """When hints that could not be seen to are due again."""
         self.repositories_changed = asyncio.Event()
@@ -99,9 +102,9 @@ class ForgeDesk:
     async def _see_to(self, taken: Taken, projects: Sequence[Project]) -> None:
         replies: list[Parcel] = []
         async with self._places:
-            if self._held.get(taken.forge, 0.0) > self._doors.clock.now():
-                self._again.add(self._held[taken.forge])
-                return await self._doors.inbox.handled(taken.ids, again_at=self._held[taken.forge])
+            if held := self._holds.until(*taken.about, self._doors.clock.now()):
+                self._again.add(held)
+                return await self._doors.inbox.handled(taken.ids, again_at=held)
             try:
                 replies = await self._do(taken, projects)
             except DoorError as error:
@@ -112,6 +115,7 @@ class ForgeDesk:
                 log.exception("a fault of nixmill while it looked into an event", forge=taken.forge)
                 trouble = DoorError(f"A fault of nixmill: {error!r}", door="forge", action="look", retryable=True)
                 return await self._failed(taken, trouble)
+            self._holds.went_well(*taken.about)
             await self._doors.inbox.handled(taken.ids, replies=replies)
         return None
 
@@ -121,10 +125,9 @@ class ForgeDesk:
             log.warning("an event is given up", forge=taken.forge, hint=taken.hint.kind.value, fault=str(error))
             return await self._doors.inbox.handled(taken.ids, fault=str(error))
         pause = back_off_s(tries)
-        held = min(pause, HELD_MAX_S)
         if isinstance(error, RetryLaterError):
-            held, pause = error.after_s, max(pause, error.after_s)
-        self._held[taken.forge] = now + held
+            pause = max(pause, error.after_s)
+        self._holds.failed(*taken.about, error, pause, now)
         self._again.add(now + pause)
         return await self._doors.inbox.handled(taken.ids, fault=str(error), again_at=now + pause)
 
@@ -168,7 +171,7 @@ def in_chains(found: Iterable[Taken]) -> list[list[Taken]]:
     chains: dict[object, list[Taken]] = {}
     for taken in found:
         hint = taken.hint
-        about = (taken.forge, hint.repository_id or hint.repository, hint.pull_request)
+        about = (*taken.about, hint.pull_request)
         chains.setdefault(about if hint.pull_request else taken.ids, []).append(taken)
     return list(chains.values())
 

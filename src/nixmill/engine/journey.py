@@ -21,7 +21,7 @@ from nixmill.core.project import Project, default_branch
 from nixmill.core.run_event import Verdict
 from nixmill.core.source import TreeRequest
 from nixmill.core.trust import is_untrusted
-from nixmill.doors import DoorError
+from nixmill.doors import DoorError, Store
 from nixmill.engine.aftermath import Aftermath
 from nixmill.engine.bring import bring
 from nixmill.engine.flow import Flow
@@ -176,8 +176,8 @@ class Journey:
             try:
                 if (await self._doors.changes.change(change.number) or change).cancel_asked:
                     flow.cancel()
-                await flow.check()
-                teller.sizes(await Measure(doors.store).changes(flow.changed()))
+                if await flow.check() is not Verdict.CANCELLED:
+                    await _measure(flow, doors.store, teller)
                 for sentence in doors.refused():
                     teller.notice(sentence)
             finally:
@@ -185,11 +185,14 @@ class Journey:
         return True
 
     async def _conclude(self, number: int) -> None:
-        """Count, tell people and programs, and say that it is over. Doing so again changes nothing."""
+        """Count, tell people and programs, and say that it is over. Doing so again changes nothing.
+
+        A database that is away is waited for: what ends here in a fault is not begun again, as it has its verdict.
+        """
         try:
-            await self._concluded(number)
+            await insist(lambda: self._concluded(number))
         except Exception:
-            log.exception("a run's end could not be told; it is tried again when the server starts", run=number)
+            log.exception("a run's end could not be told", run=number)
             raise
 
     async def _concluded(self, number: int) -> None:
@@ -199,8 +202,8 @@ class Journey:
             return
         counts = await self._doors.past.counts(number)
         await self._note(change, state=ChangeState.DONE, counts=counts)
-        await self._aftermath.of(change)
         await self.reporter.report(number)
+        await self._aftermath.of(change)
         self.concluded()
         self._taken.discard(number)
         self._doors.live.tell(run_topic(number), ended=True)
@@ -215,8 +218,18 @@ class Journey:
             return False
         try:
             return await step(change)
-        except Exception as error:  # noqa: BLE001 - it is told, and logged where it is our fault
+        except Exception as error:
+            if await self._has_verdict(number):
+                log.exception("something went wrong after a run had its verdict, which stands", run=number)
+                return False
             return await self._failed(change, innermost(error))
+
+    async def _has_verdict(self, number: int) -> bool:
+        try:
+            change = await self._change(number)
+        except DoorError:
+            return False  # the database is away, which is as a rule why this is asked
+        return change is not None and change.state is ChangeState.DONE
 
     async def _failed(self, change: Change, error: BaseException) -> bool:
         match error:
@@ -282,3 +295,11 @@ class Journey:
         """Give a change its verdict without a flow."""
         await self._note(change, verdict=verdict, sentence=sentence, ended_at=self._doors.clock.now())
         return False
+
+
+async def _measure(flow: Flow, store: Store, teller: RunTeller) -> None:
+    """Record what changed in size. The verdict stands already: a store that is away costs the table, nothing else."""
+    try:
+        teller.sizes(await Measure(store).changes(flow.changed()))
+    except DoorError as error:
+        teller.notice(f"Sizes could not be compared: {error}")

@@ -1,6 +1,7 @@
 """Failure memory of one run: what is believed without trying, and what is learnt (semantics §6).
 
-Per derivation and project, never against a valid output, not in a merge queue, not where somebody forgave it.
+Per derivation and project, never against a valid output, not in a merge queue, not where somebody forgave it, and no
+failure of a pull request where a branch is checked.
 """
 
 from collections.abc import Collection
@@ -11,6 +12,7 @@ from nixmill.core.change import BuildClass
 from nixmill.core.estimate import span
 from nixmill.core.history import AttemptRow
 from nixmill.core.outcome import MEANING, Outcome
+from nixmill.core.trust import may_reuse
 from nixmill.core.view.pages import RememberedFailure
 from nixmill.core.view.parts import ProjectLink
 from nixmill.doors import Clock
@@ -38,7 +40,7 @@ class Memory:
         now = self._clock.now()
         found = await self._failures.believed(self._party.project, tuple(drv_paths), now)
         self._known |= found
-        return {path: _sentence(failure, now) for path, failure in found.items() if not self._ignored(path)}
+        return {path: _sentence(failure, now) for path, failure in found.items() if not self._ignored(failure)}
 
     async def learn(self, row: AttemptRow) -> None:
         """Take the end of an attempt."""
@@ -49,8 +51,9 @@ class Memory:
         elif row.outcome is Outcome.SUCCEEDED and row.drv_path in self._known:
             await self._failures.remember(self._party.project, [], [row.drv_path])
 
-    def _ignored(self, path: StorePath) -> bool:
-        return self._ignores_all or path in self._forgiven
+    def _ignored(self, failure: RememberedFailure) -> bool:
+        distrusted = not may_reuse(failure.tier, self._party.tier)
+        return self._ignores_all or distrusted or failure.drv_path in self._forgiven
 
     def _failure(self, row: AttemptRow) -> RememberedFailure:
         at = self._clock.now()

@@ -129,6 +129,14 @@ class Pulls:
             before = {pull.number for pull in await self._doors.pulls.open_pull_requests(project.id)}
             backlog = await self._doors.members.setting(_reconciled(project)) is None
             open_ = await forge.pull_requests(project.repository)
+            if not open_ and before and await forge.repository(project.repository) is None:
+                raise DoorError(
+                    f"{project.forge} does not show us {project.repository} any more: was our access taken away?",
+                    door="forge",
+                    action="ask for pull requests",
+                    subject=project.repository,
+                    retryable=False,
+                )
             for seen in open_:
                 await self.take(project, seen, backlog=backlog)
             for number in sorted(before - {seen.number for seen in open_}):

@@ -20,7 +20,6 @@ from nixmill.core.posting import STEPS, TITLE_MAX, CheckState, Posting, generati
 from nixmill.core.project import Project, short
 from nixmill.core.report_facts import ReportCost, ReportLinks, ReportPlace, RunForReport
 from nixmill.core.run_event import Planned, Verdict, Work
-from nixmill.core.status import Status
 from nixmill.core.trust import is_untrusted
 from nixmill.core.view.pages import EvaluationPage
 from nixmill.core.view.parts import AttributeLine, Filter
@@ -74,7 +73,7 @@ class Reporter:
             for number in self._due():
                 began = self._doors.clock.monotonic()
                 try:
-                    await self.report(number)
+                    await self.report(number, on_its_way=True)
                 except DoorError as error:
                     log.warning("a report has to wait", run=number, fault=str(error))
                 now = self._doors.clock.monotonic()
@@ -92,10 +91,15 @@ class Reporter:
         now = self._doors.clock.monotonic()
         return max(0.0, min((self._rests.get(number, now) - now for number in self._hurried), default=LONG_S))
 
-    async def report(self, number: int) -> None:
-        """Record how the statuses of a run should stand now."""
+    async def report(self, number: int, *, on_its_way: bool = False) -> None:
+        """Record how the statuses of a run should stand now; with `on_its_way` its end is left to its last step.
+
+        What is said at the end is said once: before that step sizes and counts may not be known.
+        """
         self._hurried.discard(number)
         change = await self._doors.changes.change(number)
+        if on_its_way and change is not None and change.state is ChangeState.DONE:
+            return
         project = await project_by_id(self._doors.projects, change.project) if change is not None else None
         if change is None or project is None or project.forge not in self._forges or not change.commit:
             return
@@ -108,7 +112,7 @@ class Reporter:
             return
         if await self._is_of_less(change):
             return
-        wanted = desired(facts, await self._place(change, project), existing)
+        wanted = desired(facts, self._place(change, project), existing)
         if wanted[0].state is CheckState.GOOD and (other := await self._not_good_beside(change)):
             wanted[0] = beside(wanted[0], *other, f"{self._doors.settings.url}/r/")
         await self._doors.statuses.want(wanted)
@@ -154,11 +158,7 @@ class Reporter:
         jobsets = await self._doors.projects.jobsets(change.project)
         return all(jobset.id != change.jobset or jobset.targets != change.targets for jobset in jobsets)
 
-    async def _place(self, change: Change, project: Project) -> ReportPlace:
-        patch_set = ""
-        if change.pull_request is not None:
-            known = await self._doors.pulls.pull_request(project.id, change.pull_request)
-            patch_set = known.pull.fetch_ref if known and known.pull.head_commit == change.commit else ""
+    def _place(self, change: Change, project: Project) -> ReportPlace:
         return ReportPlace(
             forge=project.forge,
             project=project.id,
@@ -166,7 +166,6 @@ class Reporter:
             commit=change.commit,
             context=self._forges[project.forge].status_name,
             pull_request=change.pull_request,
-            patch_set=patch_set,
         )
 
     async def _facts(self, change: Change, project: Project) -> RunForReport | None:
@@ -195,7 +194,7 @@ class Reporter:
             cost=await self._cost(change.number) if final else None,
             notices=page.notices,
             tier_note=_tier_note(change),
-            skipped=page.run.sentence if page.run.status is Status.CANCELLED and _was_skipped(page) else "",
+            skipped=_why_skipped(page),
         )
 
     def _links(self, page: EvaluationPage, project: Project, change: Change) -> ReportLinks:
@@ -260,7 +259,9 @@ def _joined(*tables: tuple[AttributeLine, ...]) -> tuple[AttributeLine, ...]:
 def _unchanged(page: EvaluationPage) -> int:
     """Return how many attributes are the same as on the base and good."""
     counts = page.counts
-    return max(0, counts.get(Filter.ALL, 0) - counts.get(Filter.DIFFERENT, 0)) if page.base else 0
+    # What was removed differs, but is none of all.
+    differ = counts.get(Filter.DIFFERENT, 0) - counts.get(Filter.REMOVED, 0)
+    return max(0, counts.get(Filter.ALL, 0) - differ) if page.base else 0
 
 
 def _tier_note(change: Change) -> str:
@@ -269,5 +270,7 @@ def _tier_note(change: Change) -> str:
     return "Evaluated in a sandbox, as everything of a pull request; nothing of it is published or pinned."
 
 
-def _was_skipped(page: EvaluationPage) -> bool:
-    return page.run.verdict is Verdict.CANCELLED and page.run.sentence.startswith("Skipped")
+def _why_skipped(page: EvaluationPage) -> str:
+    """Return why nothing was checked, as part of a sentence; empty where something was."""
+    skipped = page.run.verdict is Verdict.CANCELLED and page.run.sentence.startswith("Skipped: ")
+    return page.run.sentence.removeprefix("Skipped: ").removesuffix(".") if skipped else ""

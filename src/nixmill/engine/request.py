@@ -11,6 +11,7 @@ from nixmill.core.fairness import Party
 from nixmill.core.machine import Machine
 from nixmill.core.run_event import RunEvent
 from nixmill.core.target import Word
+from nixmill.core.trust import Tier, may_reuse
 from nixmill.doors import Archive, Builder, BuildLimits, Clock, Evaluator, History, Logs, Source, Store
 from nixmill.doors.server import Failures
 from nixmill.nix.attr_path import AttrPath
@@ -60,6 +61,10 @@ class RunRequest(msgspec.Struct, frozen=True, kw_only=True):
     """Believe and remember failures (semantics §6)."""
     typed: bool = True
     """Whether its sentences say what to type next; not on a server, where pages lead on."""
+
+    def inherits_from(self, tier: Tier) -> bool:
+        """Say whether failures that were found under a tier stand in this run without another try."""
+        return self.remember and not (self.rebuild or self.forgive) and may_reuse(tier, self.party.tier)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

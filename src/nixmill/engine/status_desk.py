@@ -16,6 +16,7 @@ from nixmill.doors import DoorError
 from nixmill.doors.forge import AnyForge
 from nixmill.doors.server import RetryLaterError
 from nixmill.engine.courier import JITTER, back_off_s, first_of
+from nixmill.engine.holds import Holds
 from nixmill.engine.insist import insist
 from nixmill.engine.server_doors import ServerDoors
 
@@ -25,8 +26,6 @@ LOOK_AGAIN_S: Final = 15.0
 TRIES: Final = 60
 """About two days with pauses of up to 34 minutes: longer than a forge is usually away."""
 PAUSE_MAX_EXPONENT: Final = 11
-HELD_MAX_S: Final = 60.0
-"""A forge that does not answer is tried again after so long at most."""
 
 log = structlog.get_logger("nixmill.status")
 
@@ -40,8 +39,7 @@ class StatusDesk:
         self._forges: Mapping[str, AnyForge] = doors.forges
         self._chance = chance
         self._woken = asyncio.Event()
-        self._held: dict[str, float] = {}
-        """Until when a forge that asked for it is left alone."""
+        self._holds = Holds()
         self._again: set[float] = set()
         """When statuses that were not taken are due again."""
         self.posted = 0
@@ -66,9 +64,8 @@ class StatusDesk:
     async def _look(self) -> bool:
         """Post what is due; say whether something was."""
         now = self._doors.clock.now()
-        self._held = {name: until for name, until in self._held.items() if until > now}
         self._again = {at for at in self._again if at > now}
-        due = [one for one in await self._doors.statuses.due(now, READ) if one.forge not in self._held]
+        due = [one for one in await self._doors.statuses.due(now, READ) if not self._is_held(one)]
         places = asyncio.Semaphore(AT_ONCE)
         await asyncio.gather(*(self._commit(postings, places) for postings in _by_commit(due).values()))
         return bool(due)
@@ -76,11 +73,14 @@ class StatusDesk:
     async def _commit(self, postings: list[Posting], places: asyncio.Semaphore) -> None:
         """Post the statuses of one commit, one after another: the required one first."""
         for posting in sorted(postings, key=lambda one: not one.required):
-            if posting.forge in self._held:
-                return
             async with places:
+                if self._is_held(posting):
+                    return
                 outcome = await self._tried(posting)
             await insist(lambda outcome=outcome: self._doors.statuses.posted(outcome))  # type: ignore[misc]
+
+    def _is_held(self, posting: Posting) -> bool:
+        return bool(self._holds.until(posting.forge, posting.repository, self._doors.clock.now()))
 
     async def _tried(self, posting: Posting) -> PostOutcome:
         forge = self._forges.get(posting.forge)
@@ -95,6 +95,7 @@ class StatusDesk:
             fault = DoorError(f"A fault of nixmill: {error!r}", door="forge", action="post", retryable=True)
             return self._failed(posting, fault)
         self.posted += 1
+        self._holds.went_well(posting.forge, posting.repository)
         return _outcome(posting, self._doors.clock.now(), external_id=called)
 
     def _failed(self, posting: Posting, error: DoorError) -> PostOutcome:
@@ -103,17 +104,18 @@ class StatusDesk:
         if not error.retryable or tries >= TRIES:
             log.warning("a status is given up", run=posting.run, context=posting.context, fault=str(error))
             return _outcome(posting, now, fault=str(error))
+        if tries == 1:
+            log.warning("a status has to wait", run=posting.run, context=posting.context, fault=str(error))
         pause = back_off_s(min(tries, PAUSE_MAX_EXPONENT)) * (1 + JITTER * self._chance())
-        held = back_off_s(1) if tries == 1 else min(pause, HELD_MAX_S)
         if isinstance(error, RetryLaterError):
-            held, pause = error.after_s, max(pause, error.after_s)
-        self._held[posting.forge] = now + held  # its other statuses wait too, so that other forges need not
+            pause = max(pause, error.after_s)
+        self._holds.failed(posting.forge, posting.repository, error, pause, now)
         self._again.add(now + pause)
         return _outcome(posting, now, fault=str(error), again_at=now + pause)
 
     def _pause_s(self) -> float:
         now = self._doors.clock.now()
-        return min([LOOK_AGAIN_S, *(max(0.1, at - now) for at in (*self._held.values(), *self._again))])
+        return min([LOOK_AGAIN_S, *(max(0.1, at - now) for at in (*self._holds.pauses(now), *self._again))])
 
 
 def _outcome(

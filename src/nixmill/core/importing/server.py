@@ -14,7 +14,7 @@ from nixmill.core.importing.findings import Document, Findings, Path, PolledProj
 from nixmill.core.importing.flake_settings import check_glob
 from nixmill.core.importing.options import Option, Values, read, tell_lost, unknown
 from nixmill.core.importing.server_options import TOPIC
-from nixmill.core.importing.server_rest import hooks, is_private, limits, oidc, people
+from nixmill.core.importing.server_rest import failures, hooks, is_private, limits, oidc, people
 from nixmill.core.importing.toml_text import Table, written
 from nixmill.core.project import FIRST_JOBSET, SCHEMES, Jobset, Project, check_name, check_url
 
@@ -64,6 +64,7 @@ def server(document: Document, former: Former, findings: Findings) -> Server:
         *limits(values, findings),
     ]
     people(values, findings)
+    failures(values, findings)
     _tell_always(former, prefix, forges, values, findings)
     top = _top(values, projects)
     return Server(

@@ -66,13 +66,20 @@ def oidc(values: Values, system: str, credentials: Credentials, findings: Findin
         return
     title = values.text("oidc.name") or "OIDC"
     name = re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-") or "oidc"
-    table: dict[str, object] = {
+    provider = {
         "name": name,
         "title": title,
         "issuer": url.removesuffix(_DISCOVERY),
         "client-id": client,
         "client-secret": credentials.name(path, "oidc-client-secret"),
     }
+    findings.to_do(f"Allow the address URL/sign-in/{name}/callback at the provider {title}.")
+    yield "[[oidc]]", {**provider, **_signing_in(values, url)}
+
+
+def _signing_in(values: Values, url: str) -> dict[str, object]:
+    """Return what an `[[oidc]]` says of people, as far as it is not the usual; `url` is of the discovery document."""
+    table: dict[str, object] = {}
     scopes = values.texts("oidc.scope")
     if scopes and set(scopes) != set(_SCOPES):
         table["scopes"] = scopes
@@ -80,8 +87,7 @@ def oidc(values: Values, system: str, credentials: Credentials, findings: Findin
         table["sign-up"] = False
     if admins := _subjects(values, url):
         table["admins"] = admins
-    findings.to_do(f"Allow the address URL/sign-in/{name}/callback at the provider {title}.")
-    yield "[[oidc]]", table
+    return table
 
 
 def _subjects(values: Values, url: str) -> list[str]:
@@ -121,6 +127,10 @@ def people(values: Values, findings: Findings) -> None:
             "people sign in with passwords of nixmill, or with their account on a forge.",
             "nixmill user create NAME",
         )
+
+
+def failures(values: Values, findings: Findings) -> None:
+    """Tell what becomes of the memory of failed builds."""
     if values.get("cacheFailedBuilds") is False:
         findings.differently(
             "cacheFailedBuilds = false",

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from enum import Enum
 
 Table = Mapping[str, object]
 
@@ -28,20 +29,18 @@ def key(name: str) -> str:
 
 
 def literal(value: object) -> str:
-    """Return a value; lists may hold texts and numbers only."""
+    """Return a value as TOML writes it; what is none of TOML's is written as its text."""
     match value:
         case bool():
             return "true" if value else "false"
+        case Enum():
+            return text(str(value.value))
         case int() | float():
             return repr(value)
         case list() | tuple():
-            return f"[{', '.join(_plain(item) for item in value)}]"
+            return f"[{', '.join(map(literal, value))}]"
         case _:
             return text(str(value))
-
-
-def _plain(item: object) -> str:
-    return repr(item) if isinstance(item, int) else text(str(item))
 
 
 def text(value: str) -> str:

@@ -6,6 +6,7 @@ from nixmill.core.access import Role
 from nixmill.core.machine import Machine
 from nixmill.core.project import Jobset, Polled, Project
 from nixmill.core.size_change import SizeChange
+from nixmill.core.trust import Tier
 from nixmill.core.view.parts import (
     AttemptLine,
     AttributeLine,
@@ -179,6 +180,8 @@ class RememberedFailure(msgspec.Struct, frozen=True, kw_only=True):
     at: float
     expires_at: float
     message: str
+    tier: Tier = Tier.BRANCH
+    """Of the run that found it: a failure of a pull request is not believed where it is trusted more."""
 
 
 class ComparePage(msgspec.Struct, frozen=True, kw_only=True):

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from sqlalchemy import Connection, delete, select
 
 from nixmill.core.access import Visibility
+from nixmill.core.trust import Tier
 from nixmill.core.view.pages import RememberedFailure
 from nixmill.core.view.parts import ProjectLink
-from nixmill.edge.database import tables_server
+from nixmill.edge.database import tables, tables_server
 from nixmill.edge.database.database import Database
 from nixmill.edge.database.engine import as_table, insert_into
 from nixmill.edge.database.rows import Values, clean
@@ -15,6 +16,7 @@ from nixmill.nix.store_path import StorePath
 
 _failure = tables_server.failure
 _project = tables_server.project
+_run = tables.run
 
 
 class SqlFailures:
@@ -59,9 +61,10 @@ def _believed(
 ) -> dict[StorePath, RememberedFailure]:
     wanted = as_table(connection, drv_paths)
     query = (
-        select(_failure, _project.c.name, _project.c.title, _project.c.visibility)
+        select(_failure, _project.c.name, _project.c.title, _project.c.visibility, _run.c.tier)
         .select_from(wanted.join(_failure, _failure.c.drv_path == wanted.c.value))
         .join(_project, _project.c.id == _failure.c.project)
+        .join(_run, _run.c.number == _failure.c.run)
         .where(_failure.c.project == project, _failure.c.expires_at > now)
     )
     return {
@@ -74,6 +77,7 @@ def _believed(
             at=row.at,
             expires_at=row.expires_at,
             message=row.message,
+            tier=Tier(row.tier),
         )
         for row in connection.execute(query)
     }

@@ -4,8 +4,12 @@ import hashlib
 import hmac
 import re
 from collections.abc import Iterable
-from typing import Final
+from typing import Annotated, Final
 
+import msgspec
+
+ForgeId = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+"""A number by which a forge knows something, in 64 bits."""
 _ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,100}")
 
 

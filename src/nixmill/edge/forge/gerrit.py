@@ -218,11 +218,9 @@ class GerritForge:
             path=name,
             owner=name.partition("/")[0] if "/" in name else "",
             clone_url=f"{self._url}/a/{path}",
-            web_url=f"{self._url}/admin/repos/{path}",
             default_branch=head,
             private=not public,
             archived=info.state == "READ_ONLY",
-            may_admin=False,
         )
 
     async def _pull(self, change: ChangeInfo, path: str) -> PullRequest | None:

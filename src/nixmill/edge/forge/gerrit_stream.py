@@ -20,6 +20,7 @@ from nixmill.core.forge import Hint, HintKind, MalformedEventError
 from nixmill.core.terminal_text import sanitise
 from nixmill.doors import Clock
 from nixmill.edge.forge.gerrit_events import hints
+from nixmill.edge.ssh_command import ssh_command
 
 LINE_MAX: Final = 1 << 20
 """Bytes of an event; a longer one is left out, and the server finds out by itself."""
@@ -59,31 +60,9 @@ def stream_address(stream: str, user: str, key: Path | None, known_hosts: Path |
 
 
 def command(address: StreamAddress) -> list[str]:
-    """Return the arguments of ssh; it asks nothing, forwards nothing and uses no key but ours."""
-    options = {
-        "BatchMode": "yes",
-        "StrictHostKeyChecking": "accept-new" if address.known_hosts else "yes",
-        "UpdateHostKeys": "no",
-        "HashKnownHosts": "no",
-        "IdentityAgent": "none",
-        "IdentitiesOnly": "yes",
-        "IdentityFile": _quoted(address.key) if address.key else "none",
-        "PreferredAuthentications": "publickey",
-        "ConnectTimeout": "20",
-        "ServerAliveInterval": "15",
-        "ServerAliveCountMax": "4",
-        "ForwardAgent": "no",
-        "ClearAllForwardings": "yes",
-        "ControlMaster": "no",
-        "ControlPath": "none",
-        "PermitLocalCommand": "no",
-        "LogLevel": "ERROR",
-    }
-    if address.known_hosts:
-        options |= {"UserKnownHostsFile": _quoted(address.known_hosts), "GlobalKnownHostsFile": "/dev/null"}
-    words = [f"-o{name}={value}" for name, value in options.items()]
-    target = ["-p", str(address.port), "-l", address.user, "--", address.host]
-    return ["ssh", "-F", "/dev/null", "-T", *words, *target, "gerrit", "stream-events"]
+    """Return the program and arguments that open the stream."""
+    ssh = ssh_command(key=address.key, known_hosts=address.known_hosts)
+    return [*ssh, "-p", str(address.port), "-l", address.user, "--", address.host, "gerrit", "stream-events"]
 
 
 async def follow(address: StreamAddress, clock: Clock) -> AsyncGenerator[Hint, None]:
@@ -162,8 +141,3 @@ async def _last(reader: asyncio.StreamReader) -> bytes:
     while chunk := await reader.read(_CHUNK):
         kept = (kept + chunk)[-COMPLAINT_MAX:]
     return kept
-
-
-def _quoted(path: Path) -> str:
-    """Write a path for ssh_config(5), which splits at blanks and expands `%`."""
-    return '"' + str(path).replace("%", "%%") + '"'

@@ -10,8 +10,8 @@ from typing import Annotated, Final
 import msgspec
 
 from nixmill.core.forge import Event, ForgeryError, ForgeUser, Hint, HintKind, MalformedEventError
-from nixmill.edge.forge.delivery import delivery_of, is_signed
-from nixmill.edge.forge.stranger_text import kept
+from nixmill.edge.forge.delivery import ForgeId, delivery_of, is_signed
+from nixmill.edge.forge.stranger_text import kept, kept_commit
 
 _QUIET: Final = frozenset(
     {
@@ -27,18 +27,16 @@ _QUIET: Final = frozenset(
 """What may happen to a pull request without meaning anything here."""
 _REF_TYPES: Final = {"branch": "refs/heads/", "tag": "refs/tags/"}
 
-
-_Id = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 _Number = Annotated[int, msgspec.Meta(ge=1, lt=2**31)]
 
 
 class _Repository(msgspec.Struct, frozen=True):
-    id: _Id
+    id: ForgeId
     full_name: str
 
 
 class _User(msgspec.Struct, frozen=True):
-    id: _Id
+    id: ForgeId
     login: str
 
 
@@ -47,7 +45,7 @@ class _Numbered(msgspec.Struct, frozen=True):
 
 
 class _Comment(msgspec.Struct, frozen=True):
-    id: _Id
+    id: ForgeId
 
 
 class _Payload(msgspec.Struct, frozen=True):
@@ -91,7 +89,7 @@ def _verify(headers: Mapping[str, str], body: bytes, secrets: list[str]) -> None
 def _hint(kind: str, payload: _Payload) -> Hint:
     match kind:
         case "push":
-            return _of(payload, HintKind.PUSH, ref=kept(payload.ref), commit=_commit(payload.after))
+            return _of(payload, HintKind.PUSH, ref=kept(payload.ref), commit=kept_commit(payload.after))
         case "create" | "delete":
             return _of(payload, HintKind.PUSH, ref=_full_ref(payload))
         case "pull_request" | "pull_request_sync" | "pull_request_label" if payload.action not in _QUIET:
@@ -149,7 +147,3 @@ def _number(numbered: _Numbered | None) -> int:
 def _full_ref(payload: _Payload) -> str:
     prefix = "" if payload.ref.startswith("refs/") else _REF_TYPES.get(payload.ref_type, "refs/heads/")
     return prefix + kept(payload.ref)
-
-
-def _commit(text: str) -> str:
-    return kept(text, 64) if text.strip("0") else ""

@@ -1,16 +1,15 @@
 """Webhooks of repositories on Gitea and Forgejo: made where there is none of ours, mended where one differs.
 
-A hook of ours is one with our address. Its secret cannot be read back, so it is set once for each start of the server
-and each value. An edit resets what it leaves out (`editHook` in `routers/api/v1/utils/hook.go`), so all of it is sent.
+A hook of ours is one with our address. An edit resets what it leaves out (`editHook` in
+`routers/api/v1/utils/hook.go`), so all of it is sent.
 """
 
-import hashlib
 from typing import Final
 
 from nixmill.core.forge import Repository
-from nixmill.doors import DoorError
 from nixmill.edge.forge.gitea_ask import ADMIN_HOOKS, PAGE, GiteaAsk
 from nixmill.edge.forge.gitea_wire import WireHook
+from nixmill.edge.forge.hook_marks import HookMarks, check_mended, made, mended
 from nixmill.edge.forge.numbered_pages import read_pages
 from nixmill.edge.forge.web import Ask, ForgeWeb
 
@@ -28,8 +27,7 @@ class GiteaHooks:
         """Ask through `web`."""
         self._web = web
         self._ask = ask
-        self._set: set[tuple[str, int, str]] = set()
-        """Repositories' ids, hooks and digests of address and secret that were set since the start."""
+        self._marks = HookMarks()
 
     async def ensure(self, repository: Repository, url: str, secret: str) -> str:
         """Make or mend the hook of a repository; return in words what was done."""
@@ -47,13 +45,13 @@ class GiteaHooks:
         body = {"type": "gitea", "config": _config(url, secret), "events": EVENTS, "active": True, "branch_filter": "*"}
         action = f"make a webhook for {repository.path}"
         ask = self._ask.of(repository.path, ("hooks",), action, ADMIN_HOOKS, method="POST", body=body)
-        made = await self._web.do(WireHook, ask)
-        self._set.add(_mark(repository, made, url, secret))
-        return f"A webhook was made for {repository.path}."
+        hook = await self._web.do(WireHook, ask)
+        self._marks.put(repository, hook.id, url, secret)
+        return made(repository)
 
     async def _mend(self, repository: Repository, hook: WireHook, url: str, secret: str) -> str:
-        mark = _mark(repository, hook, url, secret)
-        if mark in self._set and not _faults(hook):
+        faults = _faults(hook)
+        if not faults and self._marks.has(repository, hook.id, url, secret):
             return ""
         body = {
             "config": _config(url, secret),
@@ -64,23 +62,9 @@ class GiteaHooks:
         }
         action = f"mend the webhook of {repository.path}"
         ask = self._ask.of(repository.path, ("hooks", hook.id), action, ADMIN_HOOKS, method="PATCH", body=body)
-        mended = await self._web.do(WireHook, ask)
-        self._check(repository, mended)
-        self._set.add(mark)
-        faults = _faults(hook)
-        return f"The webhook of {repository.path} was mended: {', '.join(faults)}." if faults else ""
-
-    def _check(self, repository: Repository, hook: WireHook) -> None:
-        faults = _faults(hook)
-        if faults:
-            raise DoorError(
-                f"The webhook of {repository.path} cannot be mended, the forge leaves it as it was:"
-                f" {', '.join(faults)}. Delete it there, and a new one is made.",
-                door="forge",
-                action="mend a webhook",
-                subject=repository.path,
-                retryable=False,
-            )
+        check_mended(repository, _faults(await self._web.do(WireHook, ask)))
+        self._marks.put(repository, hook.id, url, secret)
+        return mended(repository, faults)
 
 
 def _config(url: str, secret: str) -> dict[str, str]:
@@ -96,8 +80,3 @@ def _faults(hook: WireHook) -> list[str]:
         *([f"it was for the branches {hook.branch_filter!r} only"] if hook.branch_filter not in {"", "*"} else []),
         *([f"it did not tell of {', '.join(missing)}"] if missing else []),
     ]
-
-
-def _mark(repository: Repository, hook: WireHook, url: str, secret: str) -> tuple[str, int, str]:
-    digest = hashlib.sha256(f"{url}\0{secret}".encode()).hexdigest()
-    return (repository.id, hook.id, digest)

@@ -12,10 +12,8 @@ import msgspec
 from nixmill.core.forge import Comment, ForgeUser, Repository
 from nixmill.core.pull_request import PullRequest, PullState
 from nixmill.core.trust import Permission
-from nixmill.edge.forge.stranger_text import kept, kept_bytes
+from nixmill.edge.forge.stranger_text import kept, kept_comment
 
-COMMENT_MAX: Final = 64 * 1024
-"""Bytes of a comment that are looked at."""
 _EDIT_SLACK_S: Final = 1.0
 """A comment is written in two steps that may fall into two seconds."""
 _PERMISSIONS: Final = {
@@ -51,7 +49,6 @@ class WireRepository(msgspec.Struct, frozen=True):
     full_name: str
     owner: WireUser
     clone_url: str
-    html_url: str
     default_branch: str = ""
     empty: bool = False
     private: bool = False
@@ -72,13 +69,11 @@ class WireRepository(msgspec.Struct, frozen=True):
             path=kept(self.full_name),
             owner=kept(self.owner.login),
             clone_url=self.clone_url,
-            web_url=self.html_url,
             default_branch="" if self.empty else self.default_branch,
             # What only those who are signed in can see is not public either.
             private=self.private or self.internal or self.owner.visibility not in {"", "public"},
             archived=self.archived,
             topics=tuple(kept(topic) for topic in (topics if self.topics is None else self.topics)),
-            may_admin=self.may_admin(),
         )
 
 
@@ -185,7 +180,6 @@ class WireComment(msgspec.Struct, frozen=True):
     user: WireUser | None = None
     created_at: datetime | None = None
     updated_at: datetime | None = None
-    issue_url: str = ""
     pull_request_url: str = ""
 
     def is_on(self, number: int) -> bool:
@@ -197,7 +191,7 @@ class WireComment(msgspec.Struct, frozen=True):
         return Comment(
             id=str(self.id),
             author=self.user.user() if self.user is not None else ForgeUser(id="", login=""),
-            text=kept_bytes(self.body, COMMENT_MAX),
+            text=kept_comment(self.body),
             edited=self._edited(),
             at=self.created_at.timestamp() if self.created_at is not None else 0.0,
         )

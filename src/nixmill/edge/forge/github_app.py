@@ -79,10 +79,6 @@ class GitHubApp:
         self._known_key: tuple[str, RSAKey] | None = None
         self._turns: defaultdict[int, asyncio.Lock] = defaultdict(asyncio.Lock)
 
-    async def as_app(self, ask: Ask) -> Answer:
-        """Ask as the App itself."""
-        return await self.web.send(self.signed(ask))
-
     def signed(self, ask: Ask) -> Ask:
         """Return a request of the App itself."""
         return _with(ask, self._jwt())

@@ -12,10 +12,8 @@ import msgspec
 from nixmill.core.forge import Comment, ForgeUser, Repository
 from nixmill.core.pull_request import PullRequest, PullState
 from nixmill.core.trust import Permission
-from nixmill.edge.forge.stranger_text import kept, kept_bytes
+from nixmill.edge.forge.stranger_text import kept, kept_comment
 
-COMMENT_MAX: Final = 64 * 1024
-"""Bytes of a comment that are kept."""
 _PATH: Final = re.compile(r"[A-Za-z0-9_-]{1,100}/(?!\.\.?$)[A-Za-z0-9_.-]{1,100}")
 _GHOST: Final = ForgeUser(id="", login="ghost")
 """Stands for somebody whose account is gone, as on GitHub's own pages."""
@@ -36,7 +34,6 @@ class WireRepository(msgspec.Struct):
     full_name: str
     owner: WireUser
     clone_url: str
-    html_url: str
     private: bool = True
     default_branch: str = ""
     archived: bool = False
@@ -121,7 +118,6 @@ def repository(found: WireRepository) -> Repository:
         path=found.full_name,
         owner=found.owner.login,
         clone_url=found.clone_url,
-        web_url=found.html_url,
         default_branch=kept(found.default_branch),
         private=found.private,
         archived=found.archived,
@@ -173,7 +169,7 @@ def comment(found: WireComment) -> Comment:
     return Comment(
         id=str(found.id),
         author=person(found.user),
-        text=kept_bytes(found.body or "", COMMENT_MAX),
+        text=kept_comment(found.body or ""),
         edited=found.updated_at != found.created_at,
         at=found.created_at.timestamp(),
     )

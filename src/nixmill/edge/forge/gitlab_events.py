@@ -19,8 +19,8 @@ from typing import Annotated, Final
 import msgspec
 
 from nixmill.core.forge import Event, ForgeryError, ForgeUser, Hint, HintKind, MalformedEventError
-from nixmill.edge.forge.delivery import delivery_of, is_one_of
-from nixmill.edge.forge.stranger_text import kept
+from nixmill.edge.forge.delivery import ForgeId, delivery_of, is_one_of
+from nixmill.edge.forge.stranger_text import kept, kept_commit
 
 SIGNING_PREFIX: Final = "whsec_"
 """Of a signing token (Standard Webhooks); what follows is the key in base64."""
@@ -30,24 +30,22 @@ REFS_MAX: Final = 100
 """Refs of one push that become hints."""
 _QUIET: Final = frozenset({"approved", "unapproved", "approval", "unapproval"})
 
-
-_Id = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 _Number = Annotated[int, msgspec.Meta(ge=0, lt=2**31)]
 
 
 class _Project(msgspec.Struct, frozen=True):
-    id: _Id = 0
+    id: ForgeId = 0
     path_with_namespace: str = ""
 
 
 class _User(msgspec.Struct, frozen=True):
     username: str
-    id: _Id | None = None
+    id: ForgeId | None = None
     """Missing before GitLab 13."""
 
 
 class _Attributes(msgspec.Struct, frozen=True):
-    id: _Id = 0
+    id: ForgeId = 0
     iid: _Number = 0
     action: str | None = None
     noteable_type: str | None = None
@@ -66,11 +64,11 @@ class _Change(msgspec.Struct, frozen=True):
 class _Payload(msgspec.Struct, frozen=True):
     object_kind: str = ""
     event_name: str = ""
-    project_id: _Id | None = None
+    project_id: ForgeId | None = None
     path_with_namespace: str = ""
     project: _Project | None = None
     user: _User | None = None
-    user_id: _Id | None = None
+    user_id: ForgeId | None = None
     user_username: str | None = None
     ref: str = ""
     after: str | None = None
@@ -181,8 +179,7 @@ def _actor(payload: _Payload) -> ForgeUser | None:
 
 
 def _moved(payload: _Payload, change: _Change) -> Hint:
-    after = change.after or ""
-    return _of(payload, HintKind.PUSH, ref=kept(change.ref), commit=kept(after, 64) if after.strip("0") else "")
+    return _of(payload, HintKind.PUSH, ref=kept(change.ref), commit=kept_commit(change.after or ""))
 
 
 def _merge_request(payload: _Payload) -> Hint:

@@ -1,16 +1,14 @@
 """Webhooks of projects on GitLab: made where there is none of ours, mended where one differs.
 
-A hook of ours is one with our address. Its token cannot be read back, so it is set once for each start of the server
-and each value. Source: `doc/api/project_webhooks.md`.
+A hook of ours is one with our address. Source: `doc/api/project_webhooks.md`.
 """
 
-import hashlib
 from typing import Any, Final
 
 from nixmill.core.forge import Repository
-from nixmill.doors import DoorError
 from nixmill.edge.forge.gitlab_ask import ADMIN, PAGE, GitLabAsk
 from nixmill.edge.forge.gitlab_wire import WireHook
+from nixmill.edge.forge.hook_marks import HookMarks, check_mended, made, mended
 from nixmill.edge.forge.numbered_pages import read_pages
 from nixmill.edge.forge.web import ForgeWeb
 
@@ -25,8 +23,7 @@ class GitLabHooks:
         """Ask through `web`."""
         self._web = web
         self._ask = ask
-        self._set: set[tuple[str, int, str]] = set()
-        """Repositories' ids, hooks and digests of address and token that were set since the start."""
+        self._marks = HookMarks()
 
     async def ensure(self, repository: Repository, url: str, secret: str) -> str:
         """Make or mend the hook of a project; return in words what was done."""
@@ -41,41 +38,28 @@ class GitLabHooks:
     async def _make(self, repository: Repository, url: str, secret: str) -> str:
         action = f"make a webhook for {repository.path}"
         ask = self._ask.of(repository.path, ("hooks",), action, ADMIN, method="POST", body=_body(url, secret))
-        made = await self._web.do(WireHook, ask)
-        self._set.add(_mark(repository, made, url, secret))
-        return f"A webhook was made for {repository.path}."
+        hook = await self._web.do(WireHook, ask)
+        self._marks.put(repository, hook.id, url, secret)
+        return made(repository)
 
     async def _mend(self, repository: Repository, hook: WireHook, url: str, secret: str) -> str:
-        mark = _mark(repository, hook, url, secret)
         faults = _faults(hook)
-        if faults or mark not in self._set:
+        if faults or not self._marks.has(repository, hook.id, url, secret):
             action = f"mend the webhook of {repository.path}"
             body = _body(url, secret)
             ask = self._ask.of(repository.path, ("hooks", hook.id), action, ADMIN, method="PUT", body=body)
-            self._check(repository, await self._web.do(WireHook, ask))
-            self._set.add(mark)
+            check_mended(repository, _faults(await self._web.do(WireHook, ask)))
+            self._marks.put(repository, hook.id, url, secret)
         if hook.alert_status == "disabled":
             await self._try(repository, hook)
             faults.append("it was switched off after deliveries that failed, and a trial was asked for")
-        return f"The webhook of {repository.path} was mended: {', '.join(faults)}." if faults else ""
+        return mended(repository, faults)
 
     async def _try(self, repository: Repository, hook: WireHook) -> None:
         """Ask for a trial delivery: a hook that was switched off for good comes on again by one that succeeds."""
         action = f"try the webhook of {repository.path}"
         parts: tuple[str | int, ...] = ("hooks", hook.id, "test", "push_events")
         await self._web.do(dict[str, Any], self._ask.of(repository.path, parts, action, ADMIN, method="POST"))
-
-    def _check(self, repository: Repository, hook: WireHook) -> None:
-        faults = _faults(hook)
-        if faults:
-            raise DoorError(
-                f"The webhook of {repository.path} cannot be mended, the forge leaves it as it was:"
-                f" {', '.join(faults)}. Delete it there, and a new one is made.",
-                door="forge",
-                action="mend a webhook",
-                subject=repository.path,
-                retryable=False,
-            )
 
 
 def _body(url: str, secret: str) -> dict[str, str | bool]:
@@ -101,8 +85,3 @@ def _faults(hook: WireHook) -> list[str]:
         ),
         *(["it sent a body of its own making"] if hook.custom_webhook_template else []),
     ]
-
-
-def _mark(repository: Repository, hook: WireHook, url: str, secret: str) -> tuple[str, int, str]:
-    digest = hashlib.sha256(f"{url}\0{secret}".encode()).hexdigest()
-    return (repository.id, hook.id, digest)

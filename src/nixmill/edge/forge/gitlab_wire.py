@@ -8,10 +8,8 @@ import msgspec
 from nixmill.core.forge import Comment, ForgeUser, Repository
 from nixmill.core.pull_request import PullRequest, PullState
 from nixmill.core.trust import Permission
-from nixmill.edge.forge.stranger_text import kept, kept_bytes
+from nixmill.edge.forge.stranger_text import kept, kept_comment
 
-COMMENT_MAX: Final = 64 * 1024
-"""Bytes of a comment that are looked at."""
 _EDIT_SLACK_S: Final = 1.0
 """Times have milliseconds, and what is written in one step may have two of them."""
 MAINTAINER: Final = 40
@@ -47,26 +45,12 @@ class WireOwner(msgspec.Struct, frozen=True):
     id: int
 
 
-class WireAccess(msgspec.Struct, frozen=True):
-    """A role."""
-
-    access_level: int = 0
-
-
-class WirePermissions(msgspec.Struct, frozen=True):
-    """Our token's roles in a project, by itself and by its group."""
-
-    project_access: WireAccess | None = None
-    group_access: WireAccess | None = None
-
-
 class WireProject(msgspec.Struct, frozen=True):
     """A project."""
 
     id: int
     path_with_namespace: str
     namespace: WireNamespace
-    web_url: str
     http_url_to_repo: str
     visibility: str = "private"
     default_branch: str | None = None
@@ -74,16 +58,10 @@ class WireProject(msgspec.Struct, frozen=True):
     archived: bool = False
     topics: list[str] | None = None
     owner: WireOwner | None = None
-    permissions: WirePermissions | None = None
 
     def owner_id(self) -> str:
         """Return the id of the user that it belongs to; empty for a group's."""
         return str(self.owner.id) if self.owner is not None and self.namespace.kind == "user" else ""
-
-    def may_admin(self) -> bool:
-        """Say whether our token may make hooks."""
-        had = self.permissions or WirePermissions()
-        return max((one.access_level for one in (had.project_access, had.group_access) if one), default=0) >= MAINTAINER
 
     def repository(self) -> Repository:
         """Return what this is here; what only those who are signed in can see (`internal`) counts as private."""
@@ -92,12 +70,10 @@ class WireProject(msgspec.Struct, frozen=True):
             path=kept(self.path_with_namespace, 1000),
             owner=kept(self.namespace.full_path, 1000),
             clone_url=self.http_url_to_repo,
-            web_url=self.web_url,
             default_branch="" if self.empty_repo else self.default_branch or "",
             private=self.visibility != "public",
             archived=self.archived,
             topics=tuple(kept(topic) for topic in self.topics or ()),
-            may_admin=self.may_admin(),
         )
 
 
@@ -179,7 +155,7 @@ class WireNote(msgspec.Struct, frozen=True):
         return Comment(
             id=str(self.id),
             author=self.author.user(),
-            text=kept_bytes(self.body, COMMENT_MAX),
+            text=kept_comment(self.body),
             edited=abs((self.updated_at - self.created_at).total_seconds()) > _EDIT_SLACK_S,
             at=self.created_at.timestamp(),
         )

@@ -6,8 +6,9 @@ Sources: GitHub's "Rate limits for the REST API" (403 or 429; `x-ratelimit-remai
 """
 
 from collections.abc import Mapping
-from email.utils import parsedate_to_datetime
 from typing import Final
+
+from nixmill.edge.retry_after import retry_after_s
 
 WAIT_MAX_S: Final = 86_400.0
 """Longest time that a forge can make us wait."""
@@ -19,7 +20,7 @@ _REMAINING: Final = ("x-ratelimit-remaining", "ratelimit-remaining")
 
 def wait_s(status: int, headers: Mapping[str, str], said: str, now: float) -> float | None:
     """Return the seconds to wait, at least 1; None where a refusal has nothing to do with limits."""
-    named = _retry_after(headers.get("retry-after", ""), now)
+    named = retry_after_s(headers.get("retry-after", ""), now)
     if status not in {403, 429}:
         return _bounded(named) if status in {502, 503, 504} and named is not None else None
     if named is not None:
@@ -40,13 +41,3 @@ def _reset(headers: Mapping[str, str]) -> float | None:
         if value.isascii() and value.isdigit():
             return float(value[:12])
     return None
-
-
-def _retry_after(value: str, now: float) -> float | None:
-    value = value.strip()
-    if value.isascii() and value.isdigit():
-        return float(value[:9])
-    try:
-        return max(0.0, parsedate_to_datetime(value).timestamp() - now)
-    except (ValueError, TypeError, OverflowError, IndexError):
-        return None

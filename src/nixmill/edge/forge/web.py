@@ -68,8 +68,9 @@ class RefusedError(DoorError):
     """The forge answered with an error of `status`; `said` is its own word, fit to be shown."""
 
     def __init__(self, message: str, *, action: str, subject: str, status: int, said: str) -> None:
-        """Keep the parts that decisions need; retryable where the fault is the forge's own."""
-        super().__init__(message, door="forge", action=action, subject=subject, retryable=status >= 500)
+        """Keep the parts that decisions need; retryable where the fault is the forge's own, or access only rests."""
+        rests = status == 403 and "suspended" in said
+        super().__init__(message, door="forge", action=action, subject=subject, retryable=status >= 500 or rests)
         self.status = status
         self.said = said
 

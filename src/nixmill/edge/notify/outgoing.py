@@ -12,7 +12,6 @@ import socket
 import ssl
 import time
 from collections.abc import Mapping
-from email.utils import parsedate_to_datetime
 from typing import Final
 
 import httpx2
@@ -22,6 +21,7 @@ from nixmill.core.message_text import WEB_ADDRESS
 from nixmill.core.terminal_text import sanitise
 from nixmill.doors import DoorError
 from nixmill.doors.server import RetryLaterError
+from nixmill.edge.retry_after import retry_after_s
 
 TIME_LIMIT_S: Final = 30.0
 """Of a whole request, so that an answer that drips ends too."""
@@ -191,17 +191,6 @@ def check(answer: Answer, url: str, *, after_s: float | None = None) -> None:
         what += "; redirects are not followed" if 300 <= answer.status < 400 else ""
         what += ". Mend the rule's target or the other side, then send the message again"
     raise DoorError(f"{what}.", door="notify", action="deliver", subject=place(url), retryable=again)
-
-
-def retry_after_s(value: str, now: float) -> float | None:
-    """Return the seconds that `Retry-After` asks for (RFC 9110 10.2.3: seconds or a date); None without meaning."""
-    value = value.strip()
-    if value.isascii() and value.isdigit():
-        return float(value[:9])
-    try:
-        return max(0.0, parsedate_to_datetime(value).timestamp() - now)
-    except (ValueError, TypeError, OverflowError, IndexError):
-        return None
 
 
 def place(url: str) -> str:

@@ -247,6 +247,9 @@ async def _read(reader: asyncio.StreamReader) -> _Request:
             return _tunnel(target)
         case ["GET" | "HEAD" as method, target, "HTTP/1.1" | "HTTP/1.0"]:
             return _plain(method, target, headers)
+        case [_, target, "HTTP/1.1" | "HTTP/1.0"]:  # among them POST, with which git asks
+            reason = "Over plain http only GET and HEAD are possible. Use https."
+            raise _RefusedError("405 Method Not Allowed", reason, _short(target))
         case _:
             raise _RefusedError("405 Method Not Allowed", "Only CONNECT, GET and HEAD are possible.")
 

@@ -41,8 +41,7 @@ class StoreProxy:
         or `OSError` where that fails.
         """
         self.view = view
-        self.refused: list[str] = []
-        """What was refused, each sentence once."""
+        self._refused: dict[str, str] = {}
         self._socket = socket
         self._connect = connect
         self._expose = expose
@@ -71,10 +70,18 @@ class StoreProxy:
             if isinstance(outcome, Exception):
                 raise outcome
 
-    def note(self, sentence: str) -> None:
-        """Keep what was refused."""
-        if len(self.refused) < REFUSED_MAX and sentence not in self.refused:
-            self.refused.append(sentence)
+    @property
+    def refused(self) -> list[str]:
+        """Return what was refused, each sentence once.
+
+        Nix asks for each locked input by its path before it fetches it: what then became known is not told.
+        """
+        return [sentence for sentence, path in self._refused.items() if not self.view.knows(path)]
+
+    def note(self, sentence: str, path: str = "") -> None:
+        """Keep what was refused, and the path that was not in the view, where that is why."""
+        if len(self._refused) < REFUSED_MAX:
+            self._refused.setdefault(sentence, path)
 
     async def show(self, path: StorePath) -> None:
         """Make a path visible in the sandbox, once however many ask; raise `OverError` where that fails."""

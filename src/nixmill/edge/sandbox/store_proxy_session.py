@@ -44,7 +44,7 @@ class Session:
             answer = await self._answer(request.opcode, request.values, frames)
         except RefusedError as refusal:
             await frames.drop()
-            self._refuse(str(refusal))
+            self._refuse(str(refusal), refusal.path)
         except DaemonError as error:
             await frames.drop()
             self._talk.client.write(error.message)
@@ -52,8 +52,8 @@ class Session:
             if answer is not None:
                 self._talk.client.write(worker_relay.LAST + answer)
 
-    def _refuse(self, sentence: str) -> None:
-        self._talk.estate.note(sentence)
+    def _refuse(self, sentence: str, path: str = "") -> None:
+        self._talk.estate.note(sentence, path)
         self._talk.client.write(worker_relay.error(sentence))
 
     async def _answer(self, opcode: Opcode, values: Sequence[Any], frames: Frames) -> bytes | None:

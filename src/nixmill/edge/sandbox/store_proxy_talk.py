@@ -31,8 +31,8 @@ class Estate(Protocol):
     async def show(self, path: StorePath) -> None:
         """Make a path visible in the sandbox, once; raise `OverError` where that fails."""
 
-    def note(self, sentence: str) -> None:
-        """Keep what was refused."""
+    def note(self, sentence: str, path: str = "") -> None:
+        """Keep what was refused, and the path that was not in the view, where that is why."""
 
 
 class Talk:
