@@ -66,6 +66,17 @@ async def test_each_fault_is_one_error_in_nix_own_words(
     ended(records)
 
 
+@pytest.mark.parametrize("address", ["file:///nowhere", "http://127.0.0.1:1/nowhere"], ids=["file", "http"])
+async def test_what_cannot_be_fetched_was_not_thrown_by_the_project(
+    store: ScratchStore, tmp_path: Path, address: str
+) -> None:
+    fetched = f'builtins.fetchGit {{ url = "{address}"; rev = "{"a" * 40}"; }}'
+    text = f'{{ outputs = _: let {JOB} in {{ checks.x86_64-linux.a = job (import ({fetched} + "/x.nix")); }}; }}'
+    made = project(tmp_path, {"flake.nix": text})
+    [error] = bad(await collect(OwnEvaluator(store.environment), request(made.flake("checks")))).values()
+    assert error.fault is EvalFault.OTHER, error
+
+
 @pytest.mark.parametrize("mode", ["file", "flake"])
 async def test_positions_are_relative_to_the_tree(store: ScratchStore, tmp_path: Path, mode: str) -> None:
     made = faulty(tmp_path)

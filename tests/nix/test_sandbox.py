@@ -112,7 +112,7 @@ async def test_an_input_that_the_store_has_is_fetched_again_and_not_told_as_refu
         assert _paths(good(records)) == outside
         assert used.refused == []
     else:
-        assert len(bad(records)) == 1
+        assert [error.fault for error in bad(records).values()] == [EvalFault.OTHER]
         assert [source in sentence for sentence in used.refused] == [True]
 
 
@@ -178,6 +178,7 @@ async def test_t3_no_connection_reaches_this_machine(store: ScratchStore, tmp_pa
         ).values()
         assert not here.was_reached()
     assert "unable to download" in error.message
+    assert error.fault is EvalFault.OTHER
     assert list(used.hosts.refused) == ([f"127.0.0.1:{here.port}"] if network == "proxy" else [])
 
 

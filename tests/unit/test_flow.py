@@ -243,6 +243,16 @@ async def test_cancelling_before_a_chosen_build_has_begun_ends_at_once() -> None
     assert {event.outcome for event in world.settled().values()} == {Outcome.CANCELLED}
 
 
+async def test_cancelling_before_the_evaluation_has_begun_ends_at_once() -> None:
+    world = World()
+    world.commit([world.attribute("a", world.store.derivation("a"))])
+    flow = world.flow()
+    flow.cancel()
+    async with asyncio.timeout(5):
+        assert await flow.check() is Verdict.CANCELLED
+    assert world.evaluator.asked == []
+
+
 async def test_cancelling_during_evaluation_ends_at_once() -> None:
     world = World()
     world.commit(asyncio.Event())

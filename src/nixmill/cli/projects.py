@@ -12,6 +12,7 @@ import msgspec
 
 from nixmill.cli.client import Client, connect
 from nixmill.cli.serve import read_settings
+from nixmill.cli.standard_streams import say
 from nixmill.cli.user import audit, confirm
 from nixmill.cli.watch import project_path
 from nixmill.cli.wiring import Wiring
@@ -181,7 +182,7 @@ async def add(register: Register, project: Project, branches: tuple[str, ...]) -
     check_url(project.url, SCHEMES)
     jobset = Jobset(name="main", branches=branches)
     await register.add(DeclaredProject(project=project, jobsets=(jobset,)))
-    _say(f"{project.name} is added; the server looks at {project.url} within a minute.")
+    say(f"{project.name} is added; the server looks at {project.url} within a minute.")
 
 
 async def list_(register: Register) -> None:
@@ -201,13 +202,13 @@ async def apply_file(register: Register, file: str, *, dry_run: bool) -> None:
     said = await register.apply(parse(read_text(file), file), dry_run=dry_run)
     print(*said or ["Everything is so already."], sep="\n")  # noqa: T201 - the result is what is asked for
     if said and dry_run:
-        _say("Nothing was changed: --dry-run.")
+        say("Nothing was changed: --dry-run.")
 
 
 async def remove(register: Register, name: str) -> None:
     """Delete a project."""
     await register.remove(name)
-    _say(f"{name} is deleted; its runs and logs go in the background.")
+    say(f"{name} is deleted; its runs and logs go in the background.")
 
 
 def confirm_removal(name: str, *, yes: bool) -> None:
@@ -234,7 +235,3 @@ def _body(one: DeclaredProject) -> dict[str, object]:
 
 def _bare(struct: msgspec.Struct) -> dict[str, Any]:
     return {name: value for name, value in msgspec.to_builtins(struct).items() if name not in _OF_THE_DATABASE}
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr)  # noqa: T201 - people read this

@@ -11,9 +11,8 @@ import msgspec
 from nixmill.cli import pulls
 from nixmill.cli.client import Client
 from nixmill.cli.named import is_pull, project_of, pull_named, run_named
-from nixmill.cli.render.choose import paint_for, terminal_size
-from nixmill.cli.render.paint import Paint
 from nixmill.cli.render.server_view import home_lines, project_lines, queue_lines, run_lines
+from nixmill.cli.standard_streams import columns, paint, say
 from nixmill.cli.watch import project_path, watch_run
 from nixmill.cli.wiring import Wiring
 from nixmill.core.errors import InputError
@@ -65,23 +64,23 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
 
 async def status(client: Client, wiring: Wiring, what: str | None, *, json: bool) -> int:
     """Print the home page, a project, a run or a pull request."""
-    now, paint, columns = time.time(), _paint(), _columns()
+    now, colours, width = time.time(), paint(), columns()
     if what is None:
         home = await client.page("/", HomePage)
-        return _result(home, home_lines(home, paint, now, columns), json=json)
+        return _result(home, home_lines(home, colours, now, width), json=json)
     if what.isdecimal():
         page = await client.page(f"/r/{what}", EvaluationPage)
-        return _result(page, run_lines(page, paint, now, columns, client.address(f"/r/{what}")), json=json)
+        return _result(page, run_lines(page, colours, now, width, client.address(f"/r/{what}")), json=json)
     if is_pull(what):
         return await pulls.pull(client, await pull_named(client, wiring, what), json=json)
     project = await client.page(project_path(what), ProjectPage)
-    return _result(project, project_lines(project, paint, now, columns), json=json)
+    return _result(project, project_lines(project, colours, now, width), json=json)
 
 
 async def queue(client: Client, *, why: bool, json: bool) -> int:
     """Print what runs and waits."""
     page = await client.page("/queue", QueuePage)
-    return _result(page, queue_lines(page, _paint(), time.time(), _columns(), why=why), json=json)
+    return _result(page, queue_lines(page, paint(), time.time(), columns(), why=why), json=json)
 
 
 async def retry(client: Client, wiring: Wiring, run: str, wanted: Wanted) -> int:
@@ -96,7 +95,7 @@ async def retry(client: Client, wiring: Wiring, run: str, wanted: Wanted) -> int
         body = {"what": again.value, "attribute": show(line.path)}
     started = await client.act("POST", f"/r/{number}/retry", body, Started)
     print(started.number)  # noqa: T201 - the result is what is asked for
-    _say(f"Run {started.number} tries again what run {number} did: nixmill watch {started.number}")
+    say(f"Run {started.number} tries again what run {number} did: nixmill watch {started.number}")
     return 0
 
 
@@ -104,7 +103,7 @@ async def cancel(client: Client, wiring: Wiring, run: str) -> int:
     """Cancel a run; say whether there was anything to cancel."""
     number = await run_named(client, wiring, run)
     answer = await client.act("POST", f"/r/{number}/cancel", {}, Cancelled)
-    _say(f"Run {number} is being cancelled." if answer.cancelled else f"Run {number} had ended already.")
+    say(f"Run {number} is being cancelled." if answer.cancelled else f"Run {number} had ended already.")
     return 0
 
 
@@ -139,7 +138,7 @@ async def run_remote(wiring: Wiring, client: Client, project: str | None, target
             "Push it first: git push",
         )
     if standing.dirty:
-        _say("Changes that are not committed are not part of it.")
+        say("Changes that are not committed are not part of it.")
     name = project or await project_of(client, [url for _, url in standing.remotes])
     branch = standing.on[0].partition("/")[2]
     body: dict[str, object] = {"ref": branch, "commit": standing.commit}
@@ -158,7 +157,7 @@ async def find_attribute(client: Client, run: int, word: str) -> AttributeLine:
     if len(found) == 1:
         return found[0]
     if found:
-        names = "\n  ".join(_paint().text(row.name) for row in found[:20])
+        names = "\n  ".join(paint().text(row.name) for row in found[:20])
         raise InputError(f"{word!r} means {len(found)} attributes of run {run}.", f"Name one of them:\n  {names}")
     raise InputError(f"Run {run} has no attribute {word!r}.", f"See what there is: nixmill status {run}")
 
@@ -210,15 +209,3 @@ def _result(page: msgspec.Struct, lines: Iterable[str], *, json: bool) -> int:
     else:
         print(*lines, sep="\n")  # noqa: T201 - the result is what is asked for
     return 0
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr)  # noqa: T201 - people read this
-
-
-def _paint() -> Paint:
-    return paint_for("auto", os.environ, sys.stdout.fileno())
-
-
-def _columns() -> int:
-    return terminal_size(sys.stdout.fileno())[0]

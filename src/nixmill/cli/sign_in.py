@@ -2,11 +2,11 @@
 
 import asyncio
 import os
-import sys
 
 from nixmill.cli import ask_secret
 from nixmill.cli.client import Client, check_address, check_token, find_access
 from nixmill.cli.remembered import Remembered, recall, remember, remembered_file
+from nixmill.cli.standard_streams import say
 from nixmill.core.errors import InputError
 from nixmill.core.view.pages import HomePage
 
@@ -16,7 +16,7 @@ def sign_in(server: str, token_file: str | None) -> int:
     address = check_address(server)
     access = find_access(address, token_file, os.environ, Remembered())
     if not access.token:
-        _say(f"Make a token on {address}/account, with the scopes you want to use here.")
+        say(f"Make a token on {address}/account, with the scopes you want to use here.")
         secret = check_token(ask_secret.token("Token: "), "What was typed")
         access = find_access(
             address, None, os.environ | {"NIXMILL_TOKEN": secret, "NIXMILL_SERVER": address}, Remembered()
@@ -24,7 +24,7 @@ def sign_in(server: str, token_file: str | None) -> int:
     asyncio.run(_tried(Client(access)))
     known = recall(os.environ)
     path = remember(os.environ, Remembered(server=address, tokens={**known.tokens, address: access.token}))
-    _say(f"{address} is used from now on; its token is in {path}.")
+    say(f"{address} is used from now on; its token is in {path}.")
     return 0
 
 
@@ -39,14 +39,10 @@ def sign_out(server: str | None) -> int:
         )
     left = {name: token for name, token in known.tokens.items() if name != address}
     remember(os.environ, Remembered(server="" if known.server == address else known.server, tokens=left))
-    _say(f"The token of {address} is forgotten here. To make it worthless everywhere: {address}/account")
+    say(f"The token of {address} is forgotten here. To make it worthless everywhere: {address}/account")
     return 0
 
 
 async def _tried(client: Client) -> None:
     async with client:
         await client.page("/", HomePage)
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr)  # noqa: T201 - people read this

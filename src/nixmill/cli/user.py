@@ -13,6 +13,7 @@ import msgspec
 
 from nixmill.cli import ask_secret
 from nixmill.cli.serve import read_settings
+from nixmill.cli.standard_streams import say
 from nixmill.cli.wiring import Wiring
 from nixmill.core.account import AuditEntry, User, check_user_name
 from nixmill.core.errors import InputError
@@ -38,9 +39,7 @@ class Users:
         hashed = _hash(name, password_stdin=password_stdin, no_password=no_password)
         user = User(name=name, email=email, admin=admin, password_hash=hashed, created_at=time.time())
         self._save(user, "user created", "administrator" if admin else "")
-        _say(
-            f"{name} can sign in at {self._settings.url}." if hashed else f"{name} has an account, without a password."
-        )
+        say(f"{name} can sign in at {self._settings.url}." if hashed else f"{name} has an account, without a password.")
 
     def password(self, name: str, *, password_stdin: bool, no_password: bool) -> None:
         """Give an account another password, or none; its sessions end."""
@@ -50,7 +49,7 @@ class Users:
         self._save(
             msgspec.structs.replace(user, password_hash=hashed), "password changed", "taken away" if no_password else ""
         )
-        _say(f"The password of {user.name} is {'another one' if hashed else 'gone'}; all sessions have ended.")
+        say(f"The password of {user.name} is {'another one' if hashed else 'gone'}; all sessions have ended.")
 
     def switch(self, name: str, *, disabled: bool) -> None:
         """Switch an account off or on."""
@@ -60,7 +59,7 @@ class Users:
         self._save(
             msgspec.structs.replace(user, disabled=disabled), "user disabled" if disabled else "user enabled", ""
         )
-        _say(f"{user.name} can{'not' if disabled else ''} sign in{' any more' if disabled else ' again'}.")
+        say(f"{user.name} can{'not' if disabled else ''} sign in{' any more' if disabled else ' again'}.")
 
     def delete(self, name: str, *, yes: bool) -> None:
         """Delete an account."""
@@ -68,7 +67,7 @@ class Users:
         self._with(lambda books: _warn_of_last_admin(books, user))
         confirm(user.name, "Deleting an account cannot be undone; what the audit log says of it stays.", yes=yes)
         self._with(lambda books: _delete(books, user))
-        _say(f"{user.name} is deleted.")
+        say(f"{user.name} is deleted.")
 
     def list(self) -> None:
         """Print all accounts, by name."""
@@ -150,7 +149,7 @@ async def _known(books: Books, name: str) -> User:
 async def _warn_of_last_admin(books: Books, user: User) -> None:
     others = [one for one in await books.accounts.users() if one.admin and not one.disabled and one.id != user.id]
     if user.admin and not others:
-        _say(f"{user.name} is the last administrator. Another one: nixmill user create NAME --admin")
+        say(f"{user.name} is the last administrator. Another one: nixmill user create NAME --admin")
 
 
 async def _delete(books: Books, user: User) -> None:
@@ -163,7 +162,3 @@ def _line(user: User) -> str:
     how = "password" if user.password_hash else "no password"
     since = datetime.fromtimestamp(user.created_at, tz=UTC).strftime("%Y-%m-%d")
     return f"{user.name:<24} {kind:<6} {'disabled' if user.disabled else how:<12} {since}  {user.email}".rstrip()
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr)  # noqa: T201 - people read this

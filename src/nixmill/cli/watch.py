@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import os
-import sys
 import time
 from typing import Final
 
@@ -14,6 +13,7 @@ from nixmill.cli.render.choose import paint_for, terminal_size
 from nixmill.cli.render.redraw import Redraw
 from nixmill.cli.render.server_view import cause_lines, head_lines, run_lines, watched_lines
 from nixmill.cli.render.sink import FileSink
+from nixmill.cli.standard_streams import say
 from nixmill.core.change import ChangeState
 from nixmill.core.errors import InputError
 from nixmill.core.project import NAME
@@ -62,7 +62,7 @@ async def watch_run(client: Client, number: int) -> int:
             page = await task
         except asyncio.CancelledError:
             watched.close()
-            _say(f"Run {number} goes on. To stop it: nixmill cancel {number}")
+            say(f"Run {number} goes on. To stop it: nixmill cancel {number}")
             return CTRL_C_EXIT_CODE
         finally:
             watched.close()
@@ -153,7 +153,3 @@ class _Watched:
     def _end(self, page: EvaluationPage) -> None:
         lines = run_lines(page, self._paint, time.time(), self._redraw.columns, self._client.address(self._path))
         self._redraw.show(["", *lines] if self._state is not None else lines, (), time.time())
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr)  # noqa: T201 - people read this

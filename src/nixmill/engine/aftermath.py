@@ -6,6 +6,7 @@ from nixmill.core import hook, message_text
 from nixmill.core.change import Change
 from nixmill.core.hook import HookRun
 from nixmill.core.message import Ended, Parcel
+from nixmill.core.trust import is_untrusted
 from nixmill.engine.server_doors import ServerDoors
 
 
@@ -27,6 +28,9 @@ class Aftermath:
             await self._doors.changes.ended(change.number, parcels, hooks)
 
     async def _parcels(self, change: Change, told: Ended) -> list[Parcel]:
+        """Return what people are told; of what nobody vouches for they are told nothing, whoever started it."""
+        if is_untrusted(change.tier):
+            return []
         rules = await self._doors.outbox.rules(change.project)
         url, now = f"{self._doors.settings.url}/r/{change.number}", self._doors.clock.now()
         return message_text.parcels(told, rules, url, project=change.project, now=now) if rules else []

@@ -2,10 +2,12 @@
 
 from collections.abc import Collection, Iterable, Sequence
 
-from nixmill.core.diff import Base, always_changing
+from nixmill.core.diff import ALWAYS_CHANGING_MIN, Base, always_changing
 from nixmill.core.evaluation import Attribute
 from nixmill.core.history import DifferenceRow, EvaluationRow
 from nixmill.core.run_event import AttributesRemoved, Change, ErrorsCompared
+from nixmill.core.source import Tree
+from nixmill.doors import Archive
 from nixmill.engine.intake import Intake
 from nixmill.nix.attr_path import AttrPath, show
 
@@ -34,6 +36,16 @@ def difference_rows(run: int, erred: ErrorsCompared, removed: AttributesRemoved)
         for path, new, by in removed.removed
     ]
     return rows
+
+
+async def always_changing_notice(
+    archive: Archive | None, tree: Tree, changed: Sequence[tuple[Attribute | None, Attribute]]
+) -> str:
+    """Say which changed attributes differ in every evaluation: comparing says nothing about them (D18)."""
+    if archive is None or not changed:
+        return ""
+    rows = await archive.recent_evaluations(tree.checkout, ALWAYS_CHANGING_MIN)
+    return always_changing_sentence({new.path for _, new in changed}, rows)
 
 
 def always_changing_sentence(changed: Collection[AttrPath], rows: Sequence[EvaluationRow]) -> str:

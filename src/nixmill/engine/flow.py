@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from nixmill.core.change import BuildClass
-from nixmill.core.diff import ALWAYS_CHANGING_MIN, Base
+from nixmill.core.diff import Base
 from nixmill.core.evaluation import (
     Attribute,
     EvalError,
@@ -40,7 +40,7 @@ from nixmill.core.target import Word, other_words, show_word
 from nixmill.doors import DoorError, NotAllowedError
 from nixmill.engine.build_site import BuildSite
 from nixmill.engine.comparison import EXPLAINED_MAX, evaluate_all
-from nixmill.engine.differences import always_changing_sentence, changed_pairs, difference_rows, differences
+from nixmill.engine.differences import always_changing_notice, changed_pairs, difference_rows, differences
 from nixmill.engine.dry_run import plan_view
 from nixmill.engine.explain import explain_all
 from nixmill.engine.intake import Intake
@@ -160,6 +160,7 @@ class Flow:
                 if not self._request.plan_only:
                     group.create_task(self.site.run(self.number))
                 self._evaluating = group.create_task(self._evaluate_both(subject))
+                self._evaluating.add_done_callback(self._nothing_more_comes)
                 if self._cancelled:
                     self.cancel()
         except* DoorError as errors:
@@ -175,14 +176,16 @@ class Flow:
                 await self._evaluate_base(base, subject.words)
             self._tell_differences()
             await self._tell_plan(complete=True)
-            await self._tell_always_changing(subject.tree)
+            self._notice(await always_changing_notice(self._doors.archive, subject.tree, self.changed()))
         except EvaluationFailedError as error:
             self._failure = error
             if self._request.fail_fast:
                 self.site.cancel()
-        finally:
-            self._settlement.let_go()
-            self.site.seal()
+
+    def _nothing_more_comes(self, _evaluated: object) -> None:
+        """Let the builds end; also after an evaluation that was cancelled before its first step."""
+        self._settlement.let_go()
+        self.site.seal()
 
     async def _evaluate_first_that_is_there(self, subject: Subject) -> tuple[Subject, Base | None]:
         """Evaluate; where nobody named targets and a flake has no checks, what it has in their place."""
@@ -351,14 +354,6 @@ class Flow:
                 self._recorder.put(*difference_rows(self.number, erred, removed))
             self._tell(erred)
             self._tell(removed)
-
-    async def _tell_always_changing(self, tree: Tree) -> None:
-        """Tell which changed attributes differ in every evaluation: comparing says nothing about them (D18)."""
-        archive, base = self._doors.archive, self._base
-        changed = {path for path, one in self._intake.attributes.items() if base is not None and not base.same(one)}
-        if archive is not None and changed:
-            rows = await archive.recent_evaluations(tree.checkout, ALWAYS_CHANGING_MIN)
-            self._notice(always_changing_sentence(changed, rows))
 
     def _record_evaluation(
         self,

@@ -40,17 +40,7 @@ async def to_approve(doors: ServerDoors, project: Project, known: Known) -> ToAp
     try:
         return await _compared(doors, project, known)
     except (DoorError, InputError) as error:
-        return ToApprove(
-            commit=commit,
-            since="",
-            since_approval=False,
-            commits=0,
-            files=(),
-            files_more=0,
-            sensitive=(),
-            fixed_outputs=(),
-            fault=str(error),
-        )
+        return ToApprove.unseen(commit, str(error))
 
 
 async def _compared(doors: ServerDoors, project: Project, known: Known) -> ToApprove:

@@ -114,17 +114,7 @@ async def _to_approve(ask: Ask, project: Project, line: PullLine) -> ToApprove |
             found = await ask.site.office.to_approve(project, line.number)
     except TimeoutError:
         fault = "Git has not said yet what changed, within 15 s; load the page again in a moment."
-        return ToApprove(
-            commit=line.head_commit,
-            since="",
-            since_approval=False,
-            commits=0,
-            files=(),
-            files_more=0,
-            sensitive=(),
-            fixed_outputs=(),
-            fault=fault,
-        )
+        return ToApprove.unseen(line.head_commit, fault)
     return shortened(found) if found is not None else None
 
 

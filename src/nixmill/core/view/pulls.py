@@ -1,5 +1,7 @@
 """Pages about pull requests. Instants are seconds since 1970 in UTC."""
 
+from typing import Self
+
 import msgspec
 
 from nixmill.core.merged import ChangedFile, Patch
@@ -63,6 +65,21 @@ class ToApprove(msgspec.Struct, frozen=True, kw_only=True):
     """There were so many differences that git was stopped: not all of them are here."""
     fault: str = ""
     """Why nothing can be shown; empty where it is shown."""
+
+    @classmethod
+    def unseen(cls, commit: str, fault: str) -> Self:
+        """Return what is said where it is not known what changed."""
+        return cls(
+            commit=commit,
+            since="",
+            since_approval=False,
+            commits=0,
+            files=(),
+            files_more=0,
+            sensitive=(),
+            fixed_outputs=(),
+            fault=fault,
+        )
 
 
 class PullPage(msgspec.Struct, frozen=True, kw_only=True):
