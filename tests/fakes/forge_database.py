@@ -1,5 +1,6 @@
 """The doors `PullRequests`, `Inbox` and `Statuses` in memory. The contract tests of the database hold for them, too."""
 
+from collections import Counter
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
@@ -155,6 +156,7 @@ class FakeStatuses:
         self.now = now
         self.rows: dict[tuple[int, str, str], _Status] = {}
         self.faults: list[str] = []
+        self.given_up: dict[tuple[int, str, str], str] = {}
 
     async def want(self, postings: Sequence[Posting]) -> None:
         for posting in postings:
@@ -186,5 +188,16 @@ class FakeStatuses:
             self.rows[key] = _Status(posting, None if newest else (row.due_at or outcome.at))
             return
         self.faults.append(outcome.fault)
+        if newest and row.due_at is not None and outcome.again_at is None:
+            self.given_up[key] = outcome.fault
         if newest and row.due_at is not None:
             self.rows[key] = _Status(replace(row.posting, tries=row.posting.tries + 1), outcome.again_at)
+
+    async def again(self, since: float) -> None:
+        for key in self.given_up:
+            self.rows[key] = _Status(replace(self.rows[key].posting, tries=0), self.now)
+        self.given_up.clear()
+
+    async def stuck(self) -> Sequence[tuple[str, str, int]]:
+        found = Counter((self.rows[key].posting.forge, fault) for key, fault in self.given_up.items())
+        return [(forge, fault, count) for (forge, fault), count in found.most_common()]

@@ -73,7 +73,11 @@ def run_number(what: str) -> int:
 
 async def project_here(client: Client, wiring: Wiring) -> str:
     """Return the project of the checkout one stands in."""
-    standing = await wiring.standing(os.getcwd())  # noqa: PTH109 - a text is wanted
+    try:
+        standing = await wiring.standing(os.getcwd())  # noqa: PTH109 - a text is wanted
+    except InputError as error:
+        remedy = "Name one: --project NAME; or in front of a pull request: mill#7"
+        raise InputError(f"No project is named, and {error}", remedy) from error
     return await project_of(client, [url for _, url in standing.remotes])
 
 

@@ -5,6 +5,7 @@ the whole table and finds every mistake; a struct is made only where there is no
 """
 
 import difflib
+import re
 import tomllib
 import types
 from collections.abc import Mapping, Sequence
@@ -23,6 +24,8 @@ Narrower = Mapping[tuple[type, str], Any]
 """What pydantic is told instead of a field's own annotation: ranges and choices. Must be the same object each time."""
 SECRETIVE: Final = ("database", "password", "secret", "token")
 """Places whose values are never repeated: somebody may have written a secret there."""
+OTHER_NAMES: Final = {"forgejo": "gitea"}
+"""What people call a value that is called otherwise here."""
 _SHOWN: Final = 60
 
 
@@ -138,8 +141,18 @@ def _mistake(details: Any, kind: type[msgspec.Struct], at: str, spared: frozense
             return Mistake(place, "is no setting.", _meant(path, kind, spared))
         case "missing":
             return Mistake(place, "is missing.")
+        case "enum" | "literal_error":
+            return Mistake(place, _wrong(details, path), _meant_value(details))
         case _:
             return Mistake(place, _wrong(details, path))
+
+
+def _meant_value(details: Any) -> str:  # noqa: ANN401 - likewise
+    """Return which of a few values somebody may have meant; empty where none is like it."""
+    said = str(details.get("input")).lower()
+    known = re.findall(r"'([^']+)'", str(details.get("ctx", {}).get("expected", "")))
+    close = [OTHER_NAMES[said]] if OTHER_NAMES.get(said) in known else difflib.get_close_matches(said, known, n=1)
+    return f"Did you mean `{close[0]}`?" if close else ""
 
 
 def _wrong(details: Any, path: tuple[Any, ...]) -> str:  # noqa: ANN401 - likewise

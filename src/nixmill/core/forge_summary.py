@@ -153,7 +153,7 @@ def _counts(page: RunForReport) -> str:
         whole = page.run.verdict in {Verdict.GOOD, Verdict.BUILD_FAILED}  # else nobody knows what differs
         return f"Nothing differs from {_base(page)}." if page.base and whole else ""
     compare = f" ({md.link('compare', page.links.compare)})" if page.links.compare and page.base else ""
-    return "\n".join([f"### Against {_base(page)}{compare}" if page.base else "### Attributes", "", *lines])
+    return "\n".join([f"### Against {_base(page)}{compare}" if page.compared else "### Attributes", "", *lines])
 
 
 def _of(page: RunForReport, change: Change) -> list[AttributeLine]:
@@ -165,9 +165,9 @@ def _good(page: RunForReport, change: Change) -> list[AttributeLine]:
 
 
 def _base(page: RunForReport) -> str:
-    if page.base is None:
-        return "the base"
     name = _base_name(page)
+    if page.base is None:
+        return f"{name} at {md.code(page.base_commit[:12])}, which no run has checked yet" if page.base_commit else name
     return f"{name}, {md.link(f'run {page.base.number}', page.links.base)}" if page.links.base else name
 
 
@@ -202,13 +202,20 @@ def _errors(page: RunForReport) -> Iterator[str]:
 
 
 def _sizes(page: RunForReport) -> Iterator[str]:
-    if not page.sizes:
+    sizes = _known_sizes(page)
+    if not sizes:
         return
-    rows = [md.row(*_size_row(change)) for change in page.sizes[:SIZES_MAX]]
+    rows = [md.row(*_size_row(change)) for change in sizes[:SIZES_MAX]]
     head = [md.row("attribute", "version", "closure", "difference"), "| --- | --- | ---: | ---: |"]
-    more = len(page.sizes) - SIZES_MAX
+    more = len(sizes) - SIZES_MAX
     rest = [f"\nAnd {counted(more, 'smaller change')}."] if more > 0 else []
     yield "\n".join(["### Versions and sizes", "", *head, *rows, *rest])
+
+
+def _known_sizes(page: RunForReport) -> list[SizeChange]:
+    """Return what changed of attributes that are good: of one that fails there is nothing whose size can be told."""
+    bad = {line.path for line in page.lines if line.status in _BAD}
+    return [change for change in page.sizes if change.path not in bad]
 
 
 def _size_row(change: SizeChange) -> tuple[str, str, str, str]:
@@ -260,13 +267,20 @@ def _not_built(page: RunForReport) -> str:
 
 
 def _notices(page: RunForReport) -> str:
-    told = [f"- {md.text(one, limit=400)}" for one in (page.tier_note, *page.notices[:10]) if one]
+    tier_note = page.tier_note if page.evaluated else ""
+    told = [f"- {md.text(one, limit=400)}" for one in (tier_note, *page.notices[:10]) if one]
     return "\n".join(["### Notes", "", *told]) if told else ""
 
 
+def _is_none_known(page: RunForReport) -> bool:
+    """Say whether evaluation failed as a whole, as by a syntax error: the sentence says all, and nothing was built."""
+    known = any(line.change is not Change.REMOVED for line in page.lines) or page.run.counts.get(Filter.ALL, 0)
+    return page.run.verdict is Verdict.EVALUATION_FAILED and not known
+
+
 def _last(page: RunForReport) -> str:
-    """Return what it took and how to do it again."""
-    if page.run.state is not ChangeState.DONE:
+    """Return what it took and how to do it again; nothing where it did not come as far as an attribute."""
+    if page.run.state is not ChangeState.DONE or not page.evaluated or _is_none_known(page):
         return ""
     took = []
     if page.run.started_at is not None and page.run.ended_at is not None:

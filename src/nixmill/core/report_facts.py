@@ -6,6 +6,7 @@ text. Names, messages and log lines in it come from strangers.
 
 import msgspec
 
+from nixmill.core.run_event import Change
 from nixmill.core.size_change import SizeChange
 from nixmill.core.view.parts import AttributeLine, Cause, RunLine
 
@@ -59,6 +60,10 @@ class RunForReport(msgspec.Struct, frozen=True, kw_only=True):
     """The run that recorded the base's evaluation."""
     base_name: str = ""
     """Short name of the branch that is compared with: `main`."""
+    base_commit: str = ""
+    """The commit that is compared with, whether or not a run has checked it; empty where there is none."""
+    evaluated: bool = True
+    """Whether evaluation was begun: not after a merge conflict, nor where the commit could not be fetched."""
     causes: tuple[Cause, ...] = ()
     """Root causes, those with the most victims first; `tail` filled for the first few."""
     causes_total: int = 0
@@ -84,3 +89,10 @@ class RunForReport(msgspec.Struct, frozen=True, kw_only=True):
     """A sentence about what was kept from untrusted code; empty where there is none."""
     skipped: str = ""
     """Why nothing is run though the check has to be there, such as `the commit's message says [skip ci]`."""
+
+    @property
+    def compared(self) -> bool:
+        """Say whether lines are compared with a base; that may have been evaluated by this very run."""
+        if self.base is not None:
+            return True
+        return bool(self.base_commit) and any(line.change is not Change.UNKNOWN for line in self.lines)

@@ -154,6 +154,12 @@ class Statuses(Protocol):
     async def posted(self, outcome: PostOutcome) -> None:
         """Record how a try ended. One of an older generation than is wanted by now leaves it to be posted."""
 
+    async def again(self, since: float) -> None:
+        """Let what was given up since then be tried again: access may have been given back meanwhile."""
+
+    async def stuck(self) -> Sequence[tuple[str, str, int]]:
+        """Return (forge, fault, how many) of statuses that were refused several times or given up, most first."""
+
 
 class Merging(Protocol):
     """What git does for pull requests, in the project's mirror; beside `nixmill.doors.server.Remote`."""

@@ -145,9 +145,8 @@ class Commands:
             named = f"`/nixmill approve {head[:12]}`"
             return f"Commit {head[:12]} was not known here before that comment. Look at it, then comment {named}."
         await self._pulls.approve(project, self._approval(project, known.pull.number, head, who, "comment"))
-        await self._runs.note(
-            _asker(project, who), "approve a commit", f"#{known.pull.number}", project.id, f"{head[:12]} by comment"
-        )
+        subject = f"{project.name} #{known.pull.number}"
+        await self._runs.note(_asker(project, who), "approve a commit", subject, project.id, f"{head[:12]} by comment")
         return ""
 
     async def _approve_commit(self, project: Project, hint: Hint, who: ForgeUser) -> None:
@@ -157,8 +156,8 @@ class Commands:
             return
         await self._pulls.look(project, number)
         await self._pulls.approve(project, self._approval(project, number, hint.commit, who, "button"))
-        detail = f"{hint.commit[:12]} by button"
-        await self._runs.note(_asker(project, who), "approve a commit", f"#{number}", project.id, detail)
+        subject, detail = f"{project.name} #{number}", f"{hint.commit[:12]} by button"
+        await self._runs.note(_asker(project, who), "approve a commit", subject, project.id, detail)
 
     def _approval(self, project: Project, number: int, commit: str, who: ForgeUser, via: str) -> Approval:
         return Approval(

@@ -87,7 +87,7 @@ class PullOffice(WhyOffice):
             at=self._doors.clock.now(),
         )
         numbers = await self.pulls.approve(project, approval)
-        await self.note(asker, "approve a commit", f"#{number}", project.id, f"{commit[:12]} by {via}")
+        await self.note(asker, "approve a commit", f"{project.name} #{number}", project.id, f"{commit[:12]} by {via}")
         return numbers
 
     async def forge_role(self, user: User, project: Project) -> Role:

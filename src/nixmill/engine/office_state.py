@@ -156,6 +156,7 @@ class StateOffice(RunOffice):
             if dead:
                 what = f"{counted(len(dead), 'message')} could not be delivered."
                 found.append(Need(what=what, link="/admin/deliveries", since=dead[0].created_at))
+            found += [_refused(*one) for one in await self._doors.statuses.stuck()]
             found += _full_soon(await self.forecasts())
         return found
 
@@ -234,6 +235,10 @@ def _running(attempt: AttemptLine) -> QueueLine:
         about_s=attempt.about_s,
         attempt=attempt.number,
     )
+
+
+def _refused(forge: str, fault: str, count: int) -> Need:
+    return Need(what=f"{counted(count, 'status', 'statuses')} cannot be posted on {forge}: {fault}", link="/admin")
 
 
 def _full_soon(forecasts: Sequence[Forecast]) -> list[Need]:

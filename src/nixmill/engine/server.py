@@ -176,6 +176,8 @@ class Server(PullOffice):
             found["places.wanted"] = float(len(self._gate.waiting()))
             for outcome in ("delivered", "retried", "dead"):
                 found[f"messages.{outcome}"] = float(getattr(self.courier, outcome))
+            for outcome in ("posted", "failed"):
+                found[f"statuses.{outcome}"] = float(getattr(self.status, outcome))
             for outcome in ("ended", "lost"):
                 found[f"hooks.{outcome}"] = float(getattr(self.hooks, outcome))
         return found

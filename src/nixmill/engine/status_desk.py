@@ -25,6 +25,10 @@ READ: Final = 200
 LOOK_AGAIN_S: Final = 15.0
 TRIES: Final = 60
 """About two days with pauses of up to 34 minutes: longer than a forge is usually away."""
+REFUSED_TRIES: Final = 14
+"""Of what a forge refuses: nearly three hours, in which somebody may mend a token or give a right back."""
+AGAIN_S: Final = 7 * 86_400.0
+"""What was given up so long ago at most is tried again when the server starts."""
 PAUSE_MAX_EXPONENT: Final = 11
 
 log = structlog.get_logger("nixmill.status")
@@ -50,7 +54,11 @@ class StatusDesk:
         self._woken.set()
 
     async def run(self) -> None:
-        """Post, for ever."""
+        """Post, for ever; at first also what was given up lately: whoever mended a token may have started the server."""
+        try:
+            await self._doors.statuses.again(self._doors.clock.now() - AGAIN_S)
+        except DoorError as error:
+            log.warning("statuses that were given up are left so", fault=str(error))
         while True:
             self._woken.clear()
             busy = False
@@ -101,7 +109,7 @@ class StatusDesk:
     def _failed(self, posting: Posting, error: DoorError) -> PostOutcome:
         self.failed += 1
         now, tries = self._doors.clock.now(), posting.tries + 1
-        if not error.retryable or tries >= TRIES:
+        if tries >= (TRIES if error.retryable else REFUSED_TRIES):
             log.warning("a status is given up", run=posting.run, context=posting.context, fault=str(error))
             return _outcome(posting, now, fault=str(error))
         if tries == 1:
@@ -109,7 +117,8 @@ class StatusDesk:
         pause = back_off_s(min(tries, PAUSE_MAX_EXPONENT)) * (1 + JITTER * self._chance())
         if isinstance(error, RetryLaterError):
             pause = max(pause, error.after_s)
-        self._holds.failed(posting.forge, posting.repository, error, pause, now)
+        if error.retryable:
+            self._holds.failed(posting.forge, posting.repository, error, pause, now)
         self._again.add(now + pause)
         return _outcome(posting, now, fault=str(error), again_at=now + pause)
 

@@ -41,6 +41,7 @@ SERIES: Final = (
     Series("derivations.waiting", "derivations_waiting", (), "Derivations that wait in runs under way."),
     Series("places.wanted", "builds_waiting_for_a_place", (), "Builds that could start if a machine had room."),
     Series("messages", "messages", ("outcome",), "Tries to deliver messages since the server started."),
+    Series("statuses", "statuses", ("outcome",), "Tries to post statuses on forges since the server started."),
     Series("hooks", "hooks", ("outcome",), "Hooks that ended since the server started."),
     Series("remotes.out_of_reach", "remotes_out_of_reach", (), "Projects that could not be looked at the last time."),
 )

@@ -30,9 +30,14 @@ async def cost(pages: RunPages, sight: Sight, run: RunLine) -> RetryCost:
     seconds = _seconds(run)
     return RetryCost(
         failed=_failed(lines, failed),
-        anyway=_and_about(f"looks at all {counted(run.counts.get(Filter.ALL, 0), 'attribute')} again", None),
+        anyway=_anyway(run.counts.get(Filter.ALL, 0)),
         evaluate=_and_about("evaluates again, then builds what is missing", seconds),
     )
+
+
+def _anyway(total: int) -> str:
+    """Return what it means to look at everything; where nothing was looked at, nobody knows how much that is."""
+    return f"looks at all {counted(total, 'attribute')} again" if total > 1 else "looks at every attribute"
 
 
 def _failed(lines: Sequence[AttributeLine], failed: int) -> str:

@@ -55,7 +55,9 @@ class RepositoryFile(msgspec.Struct, frozen=True, kw_only=True):
     source: str
     """The file or directory it was made of."""
     text: str
-    """Of `nixmill.toml`; empty where defaults do."""
+    """Of `nixmill.toml`; empty where none is written."""
+    without: str = ""
+    """Sentence: why none is written although the defaults do something else; empty where they do the same."""
 
 
 class PolledProject(msgspec.Struct, frozen=True, kw_only=True):

@@ -22,6 +22,10 @@ DEFAULT_INCLUDE: Final = (
     "nixosConfigurations.*",
 )
 """Less `defaultPackage` and `devShell`, which today's flakes do not have."""
+NOTHING_FOR_ALL: Final = (
+    "gives no nixmill.toml, as nothing in it is for all branches and has an equal. Without one nixmill checks the"
+    " flake's checks."
+)
 _SECTION: Final = ("include", "exclude", "branch")
 _OPTIONS: Final = (
     Option("builds", Kind.ANYTHING),
@@ -64,7 +68,8 @@ def repository_file(document: Document, findings: Findings) -> RepositoryFile:
         else:
             found += wanted
     found += _artifacts(values, start, findings)
-    return RepositoryFile(source=document.where, text=written({}, [("[evaluate]", _evaluate(found))]))
+    text = written({}, [("[evaluate]", _evaluate(found))])
+    return RepositoryFile(source=document.where, text=text, without="" if found else NOTHING_FOR_ALL)
 
 
 class _Section:

@@ -13,7 +13,7 @@ def report(imported: Imported) -> str:
 def _lines(imported: Imported) -> Iterator[str]:
     for one in imported.repositories:
         if not one.text:
-            yield f"{one.source}: needs no nixmill.toml, the defaults do the same."
+            yield f"{one.source}: {one.without or 'needs no nixmill.toml, the defaults do the same.'}"
     for title, notes in (
         ("Carried over, but not quite the same:", imported.differently),
         ("Not carried over:", imported.lost),

@@ -5,6 +5,7 @@ the newer one stays, whoever comes last.
 """
 
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
@@ -20,6 +21,9 @@ from nixmill.edge.database.rows import Values, clean
 from nixmill.edge.database.server_rows import json_text, kept_projects
 from nixmill.edge.database.tables_forge import status as table
 
+STUCK_TRIES: Final = 5
+STUCK_MAX: Final = 500
+"""Statuses that are counted."""
 _posting: Final = msgspec.json.Decoder(Posting)
 
 
@@ -71,6 +75,28 @@ class SqlStatuses:
             connection.execute(query)
 
         await self._database.write(record, action="record that a status was posted")
+
+    async def again(self, since: float) -> None:
+        """See `Statuses`."""
+        of, now = table.c, self._now()
+        given_up = of.gave_up.is_(True) & (of.posted_at >= since)
+
+        def record(connection: Connection) -> None:
+            connection.execute(update(table).where(given_up).values(due_at=now, tries=0, gave_up=False))
+
+        await self._database.write(record, action="let statuses be posted again")
+
+    async def stuck(self) -> Sequence[tuple[str, str, int]]:
+        """See `Statuses`."""
+        of = table.c
+        refused = of.gave_up.is_(True) | (of.due_at.is_not(None) & (of.tries >= STUCK_TRIES))
+
+        def look(connection: Connection) -> Counter[tuple[str, str]]:
+            rows = connection.execute(select(of.body, of.fault).where(refused).limit(STUCK_MAX))
+            return Counter((_posting.decode(body).forge, fault) for body, fault in rows)
+
+        found = await self._database.read(look, action="look for statuses that are refused")
+        return [(forge, fault, count) for (forge, fault), count in found.most_common()]
 
 
 def _values(posting: Posting, now: float) -> Values:

@@ -102,3 +102,5 @@ status: Final = Table(
 """`due_at` is null where nothing is to be posted: it stands as it should, or was given up."""
 _due = status.c.due_at.is_not(None)
 Index("ix_nm_status_due", status.c.due_at, sqlite_where=_due, postgresql_where=_due)
+_gave_up = status.c.gave_up.is_(True)
+Index("ix_nm_status_gave_up", status.c.posted_at, sqlite_where=_gave_up, postgresql_where=_gave_up)

@@ -42,8 +42,8 @@ _PATTERNS: Final[tuple[tuple[EvalFault, re.Pattern[str]], ...]] = tuple(
                 r"access to (absolute|canonical|URI|path)\b|syntax error|undefined variable|invalid derivation name"
                 r"|store path '.*'|path '.*' is not valid|hash mismatch|division by zero|list index|derivation name"
                 r"|required attribute|attribute name|file '.*' was not found in the Nix search path"
-                r"|unable to download '|Failed to open archive \(|Cannot find Git revision '|Failed to fetch git repository '"
-                r"|program 'git' failed|Git repository \".*\" does not exist"
+                r"|unable to download '|Failed to open archive \(|Cannot find Git revision '"
+                r"|Failed to fetch git repository '|program 'git' failed|Git repository \".*\" does not exist"
             ),
         ),
     )

@@ -131,3 +131,10 @@ def _statuses() -> None:
     )
     due = sa.text("due_at IS NOT NULL")
     op.create_index("ix_nm_status_due", "nm_status", ["due_at"], sqlite_where=due, postgresql_where=due)
+    op.create_index(
+        "ix_nm_status_gave_up",
+        "nm_status",
+        ["posted_at"],
+        sqlite_where=sa.text("gave_up IS 1"),
+        postgresql_where=sa.text("gave_up IS true"),
+    )
