@@ -11,8 +11,9 @@ from nixmill.core.forge_summary import progress, summary
 from nixmill.core.outcome import Outcome
 from nixmill.core.posting import SUMMARY_MAX
 from nixmill.core.run_event import Change, Verdict
+from nixmill.core.size_change import Sized, size_changes
 from nixmill.core.status import Status
-from tests.support.report_world import cause, done, failed_page, line, page, run
+from tests.support.report_world import COMMIT, cause, done, failed_page, line, page, run
 from tests.support.screens import check_screen
 
 HOSTILE = "@everyone `` [x](https://evil.example) <img src=x> | ![](y)\u202e\n# no"
@@ -100,3 +101,35 @@ def test_a_summary_is_never_too_large() -> None:
     text = summary(failed_page(lines=many, causes=causes))
     assert len(text.encode()) <= SUMMARY_MAX
     assert text.startswith("**Failed after 4 min 12 s")
+
+
+def test_a_base_that_no_run_has_checked_yet_is_named(request: pytest.FixtureRequest) -> None:
+    fresh = msgspec.structs.replace(failed_page(unchanged=0, failing_since={}), base=None, base_commit=COMMIT)
+    check_screen(request, "report-base-without-run", summary(fresh).split("\n"))
+
+
+def test_without_any_base_nothing_is_said_to_be_against_one() -> None:
+    lone = failed_page(base=None, base_commit=COMMIT, unchanged=0, lines=(line("a", change=Change.UNKNOWN),))
+    assert "### Attributes" in summary(lone), "the base did not evaluate"
+
+
+def test_a_conflict_says_nothing_of_an_evaluation() -> None:
+    sentence = "Pull request cannot be merged into main (4c688da535ea): conflicts in flake.lock."
+    failed = done(Verdict.EVALUATION_FAILED, sentence, counts={})
+    text = summary(page(failed, base=None, evaluated=False, unchanged=0, tier_note="Evaluated in a sandbox."))
+    assert text == f"**{sentence}** [Run 12](<https://ci.example.org/r/12>)\n"
+
+
+def test_a_syntax_error_has_neither_cost_nor_a_way_to_repeat_it() -> None:
+    failed = done(Verdict.EVALUATION_FAILED, "Evaluation failed after 1.0 s: syntax error.", counts={"all": 0})
+    text = summary(page(failed, unchanged=0, tier_note="Evaluated in a sandbox."))
+    assert "Took" not in text and "repro" not in text and "Evaluated in a sandbox." in text
+
+
+def test_what_fails_does_not_fill_the_table_of_sizes() -> None:
+    bad = tuple(line(f"a{number:02}", change=Change.NEW) for number in range(10))
+    good = ("checks", "x86_64-linux", "walls")
+    after = [Sized(good, "walls-1", 40 << 20), *(Sized(one.path, "a-1") for one in bad)]
+    text = summary(failed_page(lines=bad, sizes=size_changes([], after)))
+    table = text.split("### Versions and sizes")[1]
+    assert "`checks.x86_64-linux.walls`" in table and "a00" not in table and "smaller" not in table

@@ -341,3 +341,11 @@ def test_it_is_a_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], wir
 def wiring() -> Wiring:
     """Return nothing that could be used: an import only reads files."""
     return None  # type: ignore[return-value]
+
+
+def test_builds_of_garnix_for_one_branch_are_not_what_the_defaults_do(tmp_path: Path) -> None:
+    text = "builds: {branch: main, include: ['*.x86_64-linux.*']}\n"
+    (tmp_path / "garnix.yaml").write_text(text)
+    said = report(look(Asked(system="garnix", paths=(str(tmp_path),))))
+    assert "the defaults do the same" not in said
+    assert "gives no nixmill.toml, as nothing in it is for all branches and has an equal" in said

@@ -8,6 +8,7 @@ import pytest
 from nixmill.core.change import Origin
 from nixmill.core.errors import InputError
 from nixmill.core.run_event import Verdict
+from nixmill.core.trust import Tier
 from nixmill.engine.office import Asker
 from nixmill.engine.office_runs import RunOffice
 from tests.support.journey_world import (
@@ -143,3 +144,15 @@ async def test_what_is_cancelled_while_it_waits_never_begins(template: Path) -> 
         assert (row.verdict, row.sentence) == (Verdict.CANCELLED, "Cancelled before it began.")
         assert made.world.evaluator.asked == []
         assert not await office.cancel(MIA, number), "it has its verdict"
+
+
+@pytest.mark.parametrize(("tier", "messages"), [(Tier.MEMBER, 0), (Tier.BRANCH, 1), (Tier.PROTECTED, 1)])
+async def test_rules_tell_nobody_of_a_commit_that_nobody_vouches_for(
+    template: Path, tier: Tier, messages: int
+) -> None:
+    """A named commit said to be of `main` may be anybody's: forges give commits of forks by their ids, too."""
+    async with a_world(template) as made:
+        number = await made.accept(populate(made), origin=Origin.HAND, tier=tier)
+        await made.process().goes_on()
+        assert (await run_row(made, number)).verdict is Verdict.BUILD_FAILED
+        assert len(await made.parcels()) == messages

@@ -44,8 +44,8 @@ def known(seen: PullRequest, *changes: Change, approved: frozenset[str] = frozen
     return Known(seen, Tier.FORK, changes, approved)
 
 
-def look(before: Known | None, seen: PullRequest, *, tier: Tier = Tier.FORK, **options: bool) -> Decision:
-    given = {"drafts": True, "backlog": False, **options}
+def look(before: Known | None, seen: PullRequest, *, tier: Tier = Tier.FORK, **options: bool | str) -> Decision:
+    given: Any = {"drafts": True, "backlog": False, **options}
     return decide(before, seen, project=1, jobset=2, tier=tier, **given)
 
 
@@ -161,3 +161,13 @@ def test_tiers_of_heads(fields: dict[str, Any], tier: Tier) -> None:
 
 def test_a_deleted_fork_is_never_the_repository_itself() -> None:
     assert tier_of(pull(head_repository=""), "") is Tier.FORK
+
+
+def test_where_all_jobsets_are_off_the_check_says_so_and_what_runs_goes_on() -> None:
+    off = "all jobsets of the project are switched off"
+    skipped = change_of(look(None, pull(), off=off))
+    assert (skipped.skipped, skipped.cancel_asked) == (off, True)
+    running = change_of(look(None, pull(), tier=Tier.MEMBER))
+    assert look(known(pull(), running), pull(), off=off) == Decision()
+    assert look(known(pull(), skipped), pull(), tier=Tier.MEMBER).changes, "switched on again"
+    assert look(known(pull(), running), pull(state=PullState.CLOSED), off=off).withdraw == (1,)

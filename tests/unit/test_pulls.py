@@ -12,6 +12,7 @@ from nixmill.core.posting import CheckState
 from nixmill.core.pull_request import PullState
 from nixmill.core.run_event import Verdict
 from nixmill.core.trust import Tier
+from nixmill.engine.office import Asker
 from tests.contract.forge_world import Trouble, Where
 from tests.support.journey_world import run_row, template  # noqa: F401 - a fixture
 from tests.support.pull_world import PullWorld, a_pull_world
@@ -174,6 +175,27 @@ async def test_closing_withdraws_and_reopening_begins_anew(world: PullWorld) -> 
     world.forge.change(number, state=PullState.OPEN)
     await world.pull_event(number)
     assert [change.state for change in await world.changes()] == [ChangeState.DONE, ChangeState.HELD]
+
+
+async def test_of_two_pull_requests_with_one_head_the_open_one_speaks(world: PullWorld) -> None:
+    head = world.good()
+    first, second = world.open("mia", head, where=Where.SAME), world.open("mia", head, where=Where.SAME)
+    await world.pull_event(first)
+    await world.settled()
+    await world.pull_event(second)
+    world.forge.close(second)
+    await world.pull_event(second)
+    await world.settled()
+    assert world.state(head) is CheckState.GOOD
+
+
+async def test_a_project_that_is_deleted_leaves_no_check_waiting(world: PullWorld) -> None:
+    head = world.good()
+    await world.pull_event(world.open("sam", head, where=Where.OWN_FORK))
+    await world.office.delete_project(Asker(user=None, name="root"), world.project)
+    while await world.statuses._look():
+        pass
+    assert world.state(head) is CheckState.CANCELLED
 
 
 async def test_a_retry_flips_the_status(world: PullWorld) -> None:

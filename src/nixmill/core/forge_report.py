@@ -54,10 +54,19 @@ def check_state(page: RunForReport) -> CheckState:
             return CheckState.WAITING
         case ChangeState.FETCHING | ChangeState.EVALUATING | ChangeState.BUILDING:
             return CheckState.RUNNING
+        case ChangeState.DONE if page.run.verdict is not None:
+            # Removing every check must not be a way to a green one.
+            return CheckState.FAILED if _checks_nothing_any_more(page) else _STATE[page.run.verdict]
         case ChangeState.DONE:
-            return _STATE[page.run.verdict] if page.run.verdict is not None else CheckState.TROUBLE
+            return CheckState.TROUBLE
         case _:
             assert_never(page.run.state)
+
+
+def _checks_nothing_any_more(page: RunForReport) -> bool:
+    counts = page.run.counts
+    nothing = page.run.verdict is Verdict.GOOD and not counts.get(Filter.ALL, 0)
+    return nothing and counts.get(Filter.REMOVED, 0) > 0
 
 
 def desired(page: RunForReport, place: ReportPlace, existing: Sequence[Posting] = ()) -> list[Posting]:
@@ -126,6 +135,8 @@ def _good(page: RunForReport) -> str:
 def _failed(page: RunForReport) -> str:
     counts = page.run.counts
     failed, total = counts.get(Filter.FAILED, 0), counts.get(Filter.ALL, 0)
+    if _checks_nothing_any_more(page):
+        return f"Nothing is checked any more: {counts.get(Filter.REMOVED, 0):,} attributes were removed"
     if not failed:
         return page.run.sentence
     new = sum(_is_bad(line) and line.change in {Change.NEWLY_FAILING, Change.NEW} for line in page.lines)

@@ -128,17 +128,18 @@ def decide(
     drafts: bool,
     backlog: bool,
     insist: bool = False,
+    off: str = "",
 ) -> Decision:
     """Return what follows from what the forge says now.
 
     `backlog`: the repository is looked at for the first time; what is open then is recorded and not run before it
-    changes, or `insist` says that a person wants it.
+    changes, or `insist` says that a person wants it. `off`: why no pull request of the project is run, for a sentence.
     """
     changes = known.changes if known is not None else ()
     open_ = tuple(change for change in changes if change.state not in FINAL)
     if seen.state is not PullState.OPEN:
         return Decision(withdraw=tuple(change.number for change in open_), why=f": the pull request is {seen.state}")
-    if not insist and (why := why_skipped(seen, drafts=drafts)):
+    if not insist and (why := off or why_skipped(seen, drafts=drafts)):
         return _skipped(known, seen, _change(seen, project, jobset, tier, approved=True), why, backlog=backlog)
     if not insist and _was_left_alone(known, seen, drafts=drafts, backlog=backlog):
         return Decision()

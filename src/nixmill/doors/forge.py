@@ -114,7 +114,8 @@ class PullRequests(Protocol):
     async def withdraw(self, numbers: Collection[int], why: str) -> list[int]:
         """Cancel changes whose pull request was closed; they may be begun anew.
 
-        Held ones end at once, with the sentence `Cancelled{why}.`, and are concluded by whoever works. Returns the numbers of those that were not final.
+        Held ones end at once, with the sentence `Cancelled{why}.`, and are concluded by whoever works. Returns the
+        numbers of those that were not final.
         """
 
     async def approvals(self, project: int, number: int) -> Sequence[Approval]:

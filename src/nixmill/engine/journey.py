@@ -17,6 +17,7 @@ from nixmill.config import ProjectConfig
 from nixmill.core.change import Change, ChangeState, Origin, Progress
 from nixmill.core.errors import GoneError, InputError
 from nixmill.core.history import AttemptRow
+from nixmill.core.posting import CheckState
 from nixmill.core.project import Project, default_branch
 from nixmill.core.run_event import Verdict
 from nixmill.core.source import TreeRequest
@@ -193,6 +194,9 @@ class Journey:
             await insist(lambda: self._concluded(number))
         except Exception:
             log.exception("a run's end could not be told", run=number)
+            if (change := await self._change(number)) is not None:
+                title = "A fault of nixmill: what this run came to cannot be told here, see its page"
+                await self.reporter.bare(change, CheckState.TROUBLE, title)
             raise
 
     async def _concluded(self, number: int) -> None:

@@ -10,6 +10,7 @@ import msgspec
 from nixmill.core.access import EVERYTHING
 from nixmill.core.change import BuildClass, Change, ChangeState, Origin
 from nixmill.core.errors import InputError
+from nixmill.core.posting import CheckState
 from nixmill.core.project import Jobset, Project, Ref, belongs, default_branch, short
 from nixmill.core.run_event import Verdict
 from nixmill.core.trust import Tier, needs_approval
@@ -114,6 +115,8 @@ class RunOffice(ProjectOffice):
     async def delete_project(self, asker: Asker, project: Project) -> None:
         """See `Office`."""
         mine = [one for one in await self._doors.changes.open_changes() if one.project == project.id]
+        for change in mine:
+            await self.journey.reporter.bare(change, CheckState.CANCELLED, "The project was deleted from nixmill")
         await self._doors.projects.delete_project(project.id)
         for change in mine:
             await self._doors.changes.stop(change.number)

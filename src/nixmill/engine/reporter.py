@@ -22,7 +22,7 @@ from nixmill.core.report_facts import ReportCost, ReportLinks, ReportPlace, RunF
 from nixmill.core.run_event import Planned, Verdict, Work
 from nixmill.core.trust import is_untrusted
 from nixmill.core.view.pages import EvaluationPage
-from nixmill.core.view.parts import AttributeLine, Filter
+from nixmill.core.view.parts import AttributeLine, Filter, RunLine
 from nixmill.doors import DoorError
 from nixmill.engine.courier import first_of
 from nixmill.engine.known_projects import project_by_id
@@ -112,17 +112,55 @@ class Reporter:
             return
         if await self._is_of_less(change):
             return
+        others = await self._beside(change)
+        if change.withdrawn and facts.run.state is ChangeState.DONE and others:
+            await self._inherit(change, others[-1][0], project, existing)
+            return
         wanted = desired(facts, self._place(change, project), existing)
-        if wanted[0].state is CheckState.GOOD and (other := await self._not_good_beside(change)):
-            wanted[0] = beside(wanted[0], *other, f"{self._doors.settings.url}/r/")
+        bad = [one for one in others if one[1].verdict not in {Verdict.GOOD, Verdict.CANCELLED}]
+        if wanted[0].state is CheckState.GOOD and bad:
+            wanted[0] = beside(wanted[0], bad[0][0], bad[0][1].verdict, f"{self._doors.settings.url}/r/")
+        await self._want(wanted)
+
+    async def _want(self, wanted: Sequence[Posting]) -> None:
         await self._doors.statuses.want(wanted)
         self.told()
 
-    async def _not_good_beside(self, change: Change) -> tuple[Change, Verdict | None] | None:
-        """Return a run of another open pull request with the same head that is not good, and its verdict.
+    async def _inherit(self, gone: Change, heir: Change, project: Project, existing: Sequence[Posting]) -> None:
+        """Let the run of another open pull request speak for a commit whose own was closed."""
+        facts = await self._facts(heir, project)
+        if facts is not None:
+            last = generation_of(gone.number, STEPS - 1)
+            wanted = desired(facts, self._place(heir, project), existing)
+            await self._want([msgspec.structs.replace(one, generation=last) for one in wanted])
+
+    async def bare(self, change: Change, state: CheckState, title: str) -> None:
+        """Say the last word of a run of which nothing more can be told."""
+        project = await project_by_id(self._doors.projects, change.project)
+        if project is None or project.forge not in self._forges or not change.commit:
+            return
+        place = self._place(change, project)
+        posting = Posting(
+            forge=place.forge,
+            project=place.project,
+            repository=place.repository,
+            commit=place.commit,
+            context=place.context,
+            state=state,
+            title=title[:TITLE_MAX],
+            url=f"{self._doors.settings.url}/r/{change.number}",
+            run=change.number,
+            generation=generation_of(change.number, STEPS - 1),
+            pull_request=change.pull_request,
+        )
+        await self._want([posting])
+
+    async def _beside(self, change: Change) -> list[tuple[Change, RunLine]]:
+        """Return the runs that count of other open pull requests with the same head, the oldest pull request last.
 
         A commit has one required check, and the same head merged into two bases is two things that are tested.
         """
+        found = []
         for pull in await self._doors.pulls.open_pull_requests(change.project):
             if pull.head_commit != change.commit or pull.number == change.pull_request:
                 continue
@@ -130,11 +168,9 @@ class Reporter:
             runs = [one for one in known.changes if one.commit == change.commit] if known is not None else []
             counted = next((one for one in runs if not one.withdrawn and one.superseded_by is None), None)
             run = await self._doors.run_pages.run(EVERYTHING, counted.number) if counted is not None else None
-            if counted is None or run is None or run.state is ChangeState.HELD:
-                continue
-            if run.verdict not in {Verdict.GOOD, Verdict.CANCELLED}:
-                return counted, run.verdict
-        return None
+            if counted is not None and run is not None and run.state is not ChangeState.HELD:
+                found.append((counted, run))
+        return found
 
     async def _report_newest(self, change: Change, existing: Sequence[Posting]) -> None:
         """Report the run that speaks for a commit once more, where it may have waited for this one of another."""

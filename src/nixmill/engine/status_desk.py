@@ -54,7 +54,7 @@ class StatusDesk:
         self._woken.set()
 
     async def run(self) -> None:
-        """Post, for ever; at first also what was given up lately: whoever mended a token may have started the server."""
+        """Post, for ever; at first also what was given up lately, as a token may have been mended since."""
         try:
             await self._doors.statuses.again(self._doors.clock.now() - AGAIN_S)
         except DoorError as error:
