@@ -84,3 +84,10 @@ async def test_it_can_be_read_everywhere(
         overflow = await page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
         assert overflow <= 0, path
         assert await page.evaluate("window.broken") is None
+
+
+async def test_a_short_name_of_a_base_is_not_broken(world: WebWorld, browser: Browser) -> None:
+    page = await signed_in(world, browser, viewport={"width": 760, "height": 800})
+    await page.goto("/approvals")
+    base = page.locator("td.c2 bdi.n", has_text="main")
+    assert await base.evaluate("element => element.getClientRects().length") == 1

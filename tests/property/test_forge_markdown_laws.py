@@ -20,7 +20,7 @@ MENTION = re.compile(r"(?<!\\)[\[<`*_|]|[@#!$%~^:]\w|://|[0-9A-Fa-f]{7}|www\.", 
 def test_text_has_nothing_that_a_forge_makes_something_of(stranger: str) -> None:
     made = text(stranger)
     assert "\n" not in made and "\r" not in made and "\u202e" not in made and "\x1b" not in made
-    assert not MENTION.search(re.sub(r"\\\\|&(?:lt|gt|amp);", "", made))
+    assert not MENTION.search(re.sub(r"\\\\|&(?:lt|gt|amp);", " ", made))
 
 
 @given(STRANGERS)

@@ -63,6 +63,15 @@ async def test_pulls_are_listed(nixmill: Nixmill) -> None:
     assert [line["number"] for line in json.loads(as_json.out)["pulls"]] == [8, 7]
 
 
+async def test_outside_a_checkout_it_is_said_how_to_name_a_project(
+    nixmill: Nixmill, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    lost = await nixmill("pulls")
+    assert lost.code == 2
+    assert "No project is named" in lost.err and "nixmill pulls mill" in lost.err
+
+
 async def test_one_pull_request_is_a_status(nixmill: Nixmill) -> None:
     shown = await nixmill("status", "mill#7")
     assert shown.code == 0, shown.err

@@ -103,7 +103,7 @@ def test_a_summary_is_never_too_large() -> None:
     assert text.startswith("**Failed after 4 min 12 s")
 
 
-def test_a_base_that_no_run_has_checked_yet_is_named(request: pytest.FixtureRequest) -> None:
+def test_a_base_of_which_there_is_no_run_is_named(request: pytest.FixtureRequest) -> None:
     fresh = msgspec.structs.replace(failed_page(unchanged=0, failing_since={}), base=None, base_commit=COMMIT)
     check_screen(request, "report-base-without-run", summary(fresh).split("\n"))
 
@@ -114,10 +114,10 @@ def test_without_any_base_nothing_is_said_to_be_against_one() -> None:
 
 
 def test_a_conflict_says_nothing_of_an_evaluation() -> None:
-    sentence = "Pull request cannot be merged into main (4c688da535ea): conflicts in flake.lock."
+    sentence = "Pull request cannot be merged into main: conflicts in README."
     failed = done(Verdict.EVALUATION_FAILED, sentence, counts={})
     text = summary(page(failed, base=None, evaluated=False, unchanged=0, tier_note="Evaluated in a sandbox."))
-    assert text == f"**{sentence}** [Run 12](<https://ci.example.org/r/12>)\n"
+    assert text == f"**{sentence}** [Run 12](<https://ci.example.org/r/12>)"
 
 
 def test_a_syntax_error_has_neither_cost_nor_a_way_to_repeat_it() -> None:

@@ -147,9 +147,7 @@ async def test_what_is_cancelled_while_it_waits_never_begins(template: Path) -> 
 
 
 @pytest.mark.parametrize(("tier", "messages"), [(Tier.MEMBER, 0), (Tier.BRANCH, 1), (Tier.PROTECTED, 1)])
-async def test_rules_tell_nobody_of_a_commit_that_nobody_vouches_for(
-    template: Path, tier: Tier, messages: int
-) -> None:
+async def test_rules_tell_nobody_of_a_commit_that_nobody_vouches_for(template: Path, tier: Tier, messages: int) -> None:
     """A named commit said to be of `main` may be anybody's: forges give commits of forks by their ids, too."""
     async with a_world(template) as made:
         number = await made.accept(populate(made), origin=Origin.HAND, tier=tier)

@@ -107,6 +107,13 @@ def test_all_mistakes_are_told_at_once_each_with_place_and_remedy(tmp_path: Path
         assert part in said, said
 
 
+def test_what_a_value_is_called_here_is_told(tmp_path: Path) -> None:
+    for kind, meant in (("forgejo", "gitea"), ("gitlb", "gitlab"), ("GitHub", "github")):
+        said = refused(tmp_path, f'[[forge]]\nname = "f"\nurl = "https://f.example.org"\nkind = "{kind}"\n')
+        assert f"Did you mean `{meant}`?" in said, said
+    assert "Did you mean" not in refused(tmp_path, '[[forge]]\nname = "f"\nurl = "https://f.example.org"\nkind = "x"\n')
+
+
 def test_what_is_well_formed_and_cannot_be_is_told_at_once_too(tmp_path: Path) -> None:
     said = refused(
         tmp_path,

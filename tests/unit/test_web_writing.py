@@ -197,6 +197,8 @@ async def test_a_retry_says_what_it_costs() -> None:
     assert cost.evaluate.startswith("evaluates again, then builds what is missing, about ")
     good = await retry_cost.cost(FakeRunPages(), Sight(), run(411, counts={"all": 3}))
     assert good.failed == ""
+    skipped = await retry_cost.cost(FakeRunPages(), Sight(), run(411, counts={}))
+    assert skipped.anyway == "looks at every attribute"
     many = run(411, counts={"all": 90_000, "failed": 50_000})
     assert (await retry_cost.cost(FakeRunPages(), Sight(), many)).failed == "tries 50,000 failed attributes again"
 

@@ -76,7 +76,7 @@ async def project_here(client: Client, wiring: Wiring) -> str:
     try:
         standing = await wiring.standing(os.getcwd())  # noqa: PTH109 - a text is wanted
     except InputError as error:
-        remedy = "Name one: --project NAME; or in front of a pull request: mill#7"
+        remedy = "Name one, as in: nixmill pulls mill, nixmill approve mill#7, --project mill"
         raise InputError(f"No project is named, and {error}", remedy) from error
     return await project_of(client, [url for _, url in standing.remotes])
 

@@ -140,7 +140,7 @@ def _failed(page: RunForReport) -> str:
     if not failed:
         return page.run.sentence
     new = sum(_is_bad(line) and line.change in {Change.NEWLY_FAILING, Change.NEW} for line in page.lines)
-    if page.base is None:
+    if not page.compared:
         return f"{failed:,} of {total:,} failed"
     return f"{failed:,} of {total:,} failed; {f'{new:,} new' if new else 'none of them new'}"
 

@@ -167,7 +167,7 @@ def _good(page: RunForReport, change: Change) -> list[AttributeLine]:
 def _base(page: RunForReport) -> str:
     name = _base_name(page)
     if page.base is None:
-        return f"{name} at {md.code(page.base_commit[:12])}, which no run has checked yet" if page.base_commit else name
+        return f"{name} at {md.code(page.base_commit[:12])}, of which no run is recorded" if page.base_commit else name
     return f"{name}, {md.link(f'run {page.base.number}', page.links.base)}" if page.links.base else name
 
 

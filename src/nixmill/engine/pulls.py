@@ -20,6 +20,7 @@ from nixmill.engine.server_doors import ServerDoors
 
 AT_ONCE: Final = 4
 """Projects of which pull requests are asked for at the same time."""
+ALL_OFF: Final = "all jobsets of the project are switched off"
 
 log = structlog.get_logger("nixmill.pulls")
 
@@ -68,8 +69,8 @@ class Pulls:
     async def _follow(
         self, project: Project, known: Known | None, seen: PullRequest, *, backlog: bool, insist: bool
     ) -> None:
-        jobsets = [one for one in await self._doors.projects.jobsets(project.id) if one.enabled]
-        jobset = jobsets[0] if jobsets else None
+        jobsets = await self._doors.projects.jobsets(project.id)
+        jobset = next((one for one in jobsets if one.enabled), None)
         tier = tier_of(seen, project.repository_id)
         decision = decide(
             known,
@@ -80,6 +81,7 @@ class Pulls:
             drafts=project.drafts,
             backlog=backlog,
             insist=insist,
+            off=ALL_OFF if jobsets and jobset is None else "",
         )
         now = self._doors.clock.now()
         targets, systems = (jobset.targets, jobset.systems) if jobset else ((), ())

@@ -219,6 +219,8 @@ class Reporter:
             links=self._links(page, project, change),
             base=page.base,
             base_name=short(change.base_ref or (page.base.ref if page.base else "")),
+            base_commit=page.base_commit,
+            evaluated=bool(page.tree_hash),
             causes=await filled(self._doors.logs, page.causes) if final else page.causes,
             causes_total=page.causes_total,
             lines=_joined(page.rows, *(other.rows for other in others if other)),

@@ -12,6 +12,7 @@ from nixmill.core.posting import CheckState
 from nixmill.core.pull_request import PullState
 from nixmill.core.run_event import Verdict
 from nixmill.core.trust import Tier
+from nixmill.edge.database.pages_admin import SqlAdminPages
 from nixmill.engine.office import Asker
 from tests.contract.forge_world import Trouble, Where
 from tests.support.journey_world import run_row, template  # noqa: F401 - a fixture
@@ -226,3 +227,44 @@ async def test_an_outage_of_the_forge_is_waited_out(world: PullWorld) -> None:
     await world.settled()
     assert world.state(head) is CheckState.GOOD
     assert len([one for one in world.forge.postings if one.required]) == 1, "of several states the newest is posted"
+
+
+async def test_the_audit_log_says_of_which_project_a_commit_was_approved(world: PullWorld) -> None:
+    number = world.open("sam", world.good(), where=Where.OWN_FORK)
+    await world.pull_event(number)
+    await world.commented(number, "mia", "/nixmill approve")
+    page = await SqlAdminPages(world.made.database, world.clock.now).audit(None, 10, "")
+    assert [entry.subject for entry in page.lines if entry.action == "approve a commit"] == [f"mill #{number}"]
+
+
+async def test_where_all_jobsets_are_off_nothing_runs_and_the_check_says_so(world: PullWorld) -> None:
+    (jobset,) = await world.made.projects.jobsets(world.project.id)
+    await world.made.projects.save_jobsets(world.project.id, [msgspec.structs.replace(jobset, enabled=False)])
+    head = world.good()
+    number = world.open("mia", head, where=Where.SAME)
+    await world.pull_event(number)
+    await world.settled()
+    assert world.made.world.evaluator.asked == []
+    assert world.required(head).title == "Not checked: all jobsets of the project are switched off"
+    await world.made.projects.save_jobsets(world.project.id, [jobset])
+    await world.pull_event(number)
+    await world.settled()
+    assert world.state(head) is CheckState.GOOD
+
+
+async def test_a_conflict_tells_neither_cost_nor_sandbox(world: PullWorld) -> None:
+    head = world.good()
+    world.made.remote.conflicts.add(head)
+    await world.pull_event(world.open("mia", head, where=Where.SAME))
+    await world.settled()
+    said = world.required(head).summary
+    assert "conflicts in" in said
+    assert not any(word in said for word in ("Took", "repro", "sandbox"))
+
+
+async def test_a_base_of_which_there_is_no_run_is_named(world: PullWorld) -> None:
+    head = world.bad()
+    await world.pull_event(world.open("mia", head, where=Where.SAME))
+    await world.settled()
+    told = world.required(head)
+    assert "; " in told.title and told.title.endswith("new") and "### Against `main` at " in told.summary
