@@ -124,6 +124,8 @@ class ForgeDesk:
         if not error.retryable or tries >= TRIES:
             log.warning("an event is given up", forge=taken.forge, hint=taken.hint.kind.value, fault=str(error))
             return await self._doors.inbox.handled(taken.ids, fault=str(error))
+        if tries == 1:
+            log.warning("an event has to wait", forge=taken.forge, hint=taken.hint.kind.value, fault=str(error))
         pause = back_off_s(tries)
         if isinstance(error, RetryLaterError):
             pause = max(pause, error.after_s)
