@@ -20,7 +20,7 @@ from tests.support.scratch_store import ScratchStore, scratch_store
 
 WORKER_MS: Final = 300.0
 """What the sandbox of one worker may cost."""
-RATIO: Final = 2.0
+RATIO: Final = 4.0
 """How many times as long 1,000 attributes may take in the sandbox."""
 MERGE_RATIO: Final = 4.0
 """So many times as long as git's three commands one after another a merge may take; it also looks at both commits."""
