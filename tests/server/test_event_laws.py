@@ -321,7 +321,8 @@ UNCANCELLED: Final = HISTORIES.map(lambda deeds: [deed for deed in deeds if deed
 def test_lost_late_and_doubled_events_end_as_perfect_ones_do(template: Path, history: list[Deed], seed: int) -> None:
     perfect = asyncio.run(_played(template, [_perfect(deed) for deed in history], shared=False, seed=seed))
     heard = [_with_heard_people(deed) for deed in history]
-    assert asyncio.run(_played(template, heard, shared=False, seed=seed)) == perfect
+    other = asyncio.run(_played(template, heard, shared=False, seed=seed))
+    assert other == perfect, f"{heard}, seed {seed}"
 
 
 @BOUNDED
