@@ -5,7 +5,7 @@ became public stays hidden until a person says otherwise. What a forge does not 
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import msgspec
@@ -19,6 +19,7 @@ from nixmill.core.forge import ForgeKind, Repository
 from nixmill.core.project import FIRST_JOBSET, Jobset, Project, check_url
 from nixmill.doors import DoorError
 from nixmill.engine.courier import first_of
+from nixmill.engine.known_projects import project_of_repository
 from nixmill.engine.project_checks import schemes
 from nixmill.engine.server_doors import ServerDoors
 
@@ -62,7 +63,7 @@ class Discovery:
         repositories = await self._doors.forges[settings.name].repositories()
         for repository in repositories:
             projects = await self._doors.projects.projects()
-            known = _known(projects, settings.name, repository)
+            known = project_of_repository(projects, settings.name, repository.id, repository.path)
             if known is not None:
                 await self._update(known, repository)
             elif is_chosen(settings.topic, settings.owners, settings.repositories, repository):
@@ -94,11 +95,3 @@ class Discovery:
         await self._doors.projects.save_jobsets(made.id, [Jobset(name=FIRST_JOBSET)])
         self._added(made.id)
         log.info("a repository became a project", forge=settings.name, repository=repository.path, project=made.name)
-
-
-def _known(projects: Iterable[Project], forge: str, repository: Repository) -> Project | None:
-    mine = [project for project in projects if project.forge == forge]
-    by_id = next((project for project in mine if project.repository_id == repository.id), None)
-    return by_id or next(
-        (one for one in mine if not one.repository_id and one.repository.lower() == repository.path.lower()), None
-    )

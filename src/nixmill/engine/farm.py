@@ -22,7 +22,7 @@ from nixmill.engine.attempt import Attempt, Attempted
 from nixmill.engine.memory import Memory
 from nixmill.engine.planner import Planner
 from nixmill.engine.recorder import Recorder
-from nixmill.engine.request import RunDoors, RunRequest, Tell
+from nixmill.engine.request import RunDoors, RunRequest, Tell, least
 from nixmill.engine.works import Listener, Works
 
 ATTEMPT_BLOCK = 64
@@ -128,8 +128,8 @@ class Farm:
             return limits
         return msgspec.structs.replace(
             limits,
-            timeout_s=_tighter(own.timeout_s, limits.timeout_s),
-            silence_s=_tighter(own.max_silent_s, limits.silence_s),
+            timeout_s=least(own.timeout_s or 0, limits.timeout_s),
+            silence_s=least(own.max_silent_s or 0, limits.silence_s),
         )
 
     async def _hear(self) -> None:
@@ -226,8 +226,3 @@ class Farm:
         if (self._waiting and now >= self._waits_at) or (before and not self._waiting):
             self._waits_at = now + WAITS_EVERY_S
             self._tell(WorkWaits(reasons=reasons(self._scheduler, now), waiting=self._waiting))
-
-
-def _tighter(own: int | None, limit: int) -> int:
-    """Return the smaller of two limits, of which 0 is none: no attribute gives itself more than it is given."""
-    return min(own, limit) if own and limit else own or limit

@@ -5,7 +5,7 @@ and who pressed a button.
 """
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
 import structlog
@@ -19,6 +19,7 @@ from nixmill.doors.server import RetryLaterError
 from nixmill.engine.commands import Commands
 from nixmill.engine.courier import back_off_s, first_of
 from nixmill.engine.holds import Holds
+from nixmill.engine.known_projects import project_of_repository
 from nixmill.engine.pulls import Pulls
 from nixmill.engine.server_doors import ServerDoors
 from nixmill.engine.watch import Watch
@@ -139,7 +140,7 @@ class ForgeDesk:
         if hint.kind is HintKind.REPOSITORY:
             self.repositories_changed.set()
             return []
-        project = project_of(projects, taken.forge, hint)
+        project = project_of_repository(projects, taken.forge, hint.repository_id, hint.repository)
         if project is None or not project.enabled:
             return []
         match hint.kind:
@@ -176,13 +177,3 @@ def in_chains(found: Iterable[Taken]) -> list[list[Taken]]:
         about = (*taken.about, hint.pull_request)
         chains.setdefault(about if hint.pull_request else taken.ids, []).append(taken)
     return list(chains.values())
-
-
-def project_of(projects: Iterable[Project], forge: str, hint: Hint) -> Project | None:
-    """Return the project of a repository: by the id that never changes, else by its path."""
-    mine = [project for project in projects if project.forge == forge]
-    ids: Mapping[str, Project] = {project.repository_id: project for project in mine if project.repository_id}
-    if hint.repository_id in ids:
-        return ids[hint.repository_id]
-    path = hint.repository.lower()
-    return next((one for one in mine if not one.repository_id and one.repository.lower() == path and path), None)

@@ -112,13 +112,15 @@ class Reporter:
             return
         if await self._is_of_less(change):
             return
-        others = await self._beside(change)
-        if change.withdrawn and facts.run.state is ChangeState.DONE and others:
+        withdrawn = change.withdrawn and facts.run.state is ChangeState.DONE
+        wanted = desired(facts, self._place(change, project), existing)
+        good = wanted[0].state is CheckState.GOOD
+        others = await self._beside(change) if withdrawn or good else []
+        if withdrawn and others:
             await self._inherit(change, others[-1][0], project, existing)
             return
-        wanted = desired(facts, self._place(change, project), existing)
         bad = [one for one in others if one[1].verdict not in {Verdict.GOOD, Verdict.CANCELLED}]
-        if wanted[0].state is CheckState.GOOD and bad:
+        if good and bad:
             wanted[0] = beside(wanted[0], bad[0][0], bad[0][1].verdict, f"{self._doors.settings.url}/r/")
         await self._want(wanted)
 

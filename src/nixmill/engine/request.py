@@ -21,6 +21,11 @@ Tell = Callable[[RunEvent], None]
 """Hears each event of a run, in order; must return at once."""
 
 
+def least(said: int, most: int) -> int:
+    """Return the smaller of two limits, of which 0 is none."""
+    return min(said, most) if said and most else said or most
+
+
 class RunRequest(msgspec.Struct, frozen=True, kw_only=True):
     """What is tested, how, and how far."""
 

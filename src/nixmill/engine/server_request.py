@@ -16,7 +16,7 @@ from nixmill.core.project import Project, short
 from nixmill.core.source import Tree
 from nixmill.core.target import read_words
 from nixmill.doors import BuildLimits, Source
-from nixmill.engine.request import RunRequest
+from nixmill.engine.request import RunRequest, least
 
 MIB: Final = 1024 * 1024
 
@@ -25,11 +25,6 @@ async def config_of(source: Source, tree: Tree, where: str) -> ProjectConfig:
     """Return what `nixmill.toml` of a tree says; raises `InputError` that names the place."""
     text = await source.read(tree, FILE_NAME)
     return ProjectConfig() if text is None else read_config(text, f"{FILE_NAME} of {where}")
-
-
-def least(said: int, most: int) -> int:
-    """Return the smaller of two limits, of which 0 is none."""
-    return min(said, most) if said and most else said or most
 
 
 def server_request(

@@ -1,7 +1,7 @@
 """Watches remotes: looks when a poll is due or a webhook hints, and accepts the changes that follow."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -116,12 +116,12 @@ class Watch:
         now = self._doors.clock.now()
         try:
             refs, default = await self._doors.remote.look(project)
-            changes = await self._changes(project, refs, project.default_branch or default)
+            before = {ref.name: ref.commit for ref in await self._doors.refs.refs(project.id)}
+            changes = await self._changes(project, before, refs, project.default_branch or default)
         except (DoorError, InputError) as error:
             await self._doors.refs.saw(project.id, Polled(at=now, fault=str(error)), None, [])
             self._doors.live.tell(project_topic(project.id))
             return False
-        before = {ref.name: ref.commit for ref in await self._doors.refs.refs(project.id)}
         numbers = await self._doors.refs.saw(project.id, Polled(at=now, default_branch=default), refs, changes)
         await self.accepted(project, numbers)
         await self._stop_vanished(project, vanished(before, refs))
@@ -169,12 +169,13 @@ class Watch:
             if supersedes(newer, older) and await self._doors.changes.stop(older.number, newer.number):
                 await self._stop(older, newer.number)
 
-    async def _changes(self, project: Project, refs: Sequence[Ref], default: str) -> list[Change]:
+    async def _changes(
+        self, project: Project, before: Mapping[str, str], refs: Sequence[Ref], default: str
+    ) -> list[Change]:
         jobsets = await self._doors.projects.jobsets(project.id)
         watched = await self._watched_by(project, refs, default)
-        before = await self._doors.refs.refs(project.id)
         polled = await self._doors.refs.polled(project.id)
-        known = {ref.name: ref.commit for ref in before} if before or (polled and not polled.fault) else None
+        known = before if before or (polled and not polled.fault) else None
         changes = changes_from(project, [effective(one, watched) for one in jobsets], known, refs, default)
         now = self._doors.clock.now()
         return [await self._trusted(project, change, default, now) for change in changes]
