@@ -147,6 +147,36 @@ async def test_everything_is_held_again_after_the_connection_is_lost(fresh_store
         assert await opened.valid([drv_path]) == {drv_path}
 
 
+@pytest.mark.parametrize("times", [1, 3])
+async def test_a_daemon_that_ends_before_it_greets_is_tried_again(
+    fresh_store: ScratchStore, tmp_path: Path, times: int
+) -> None:
+    """As one does that opens the database just while the last one closes it."""
+    drv_path = instantiate(fresh_store, Spec("x", "echo > $out"))[0]
+    tried, program = tmp_path / "tried", tmp_path / "nix-daemon"
+    busy = "error: SQLite database is busy"
+    program.write_text(
+        f'#!/bin/sh\necho >> {tried}\n[ "$(wc -l < {tried})" -gt {times} ] || {{ echo "{busy}" >&2; exit 1; }}\n'
+        'exec nix-daemon "$@"\n'
+    )
+    program.chmod(0o700)
+
+    async with open_store("stdio", settings_of(fresh_store, nix_daemon=str(program))) as opened:
+        assert await opened.valid([drv_path]) == {drv_path}
+
+    assert len(tried.read_text().splitlines()) == times + 1
+
+
+async def test_a_daemon_that_never_greets_says_why(fresh_store: ScratchStore, tmp_path: Path) -> None:
+    program = tmp_path / "nix-daemon"
+    program.write_text("#!/bin/sh\necho 'error: the disk is gone' >&2\nexit 1\n")
+    program.chmod(0o700)
+
+    with pytest.raises(ConnectionLostError, match="the disk is gone"):
+        async with open_store("stdio", settings_of(fresh_store, nix_daemon=str(program))):
+            pass
+
+
 async def holds_again(opened: DaemonStore, lost: object) -> bool:
     return opened._leases._connection not in {None, lost} and await opened._leases.connected() is not lost
 

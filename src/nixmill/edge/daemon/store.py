@@ -18,6 +18,7 @@ from nixmill.edge.daemon import address, errors, settings, transport
 from nixmill.edge.daemon.connection import Connection
 from nixmill.edge.daemon.leases import Leases
 from nixmill.edge.daemon.pool import Dial, Pool
+from nixmill.edge.daemon.redial import again
 from nixmill.edge.daemon.settings import DaemonSettings
 from nixmill.edge.daemon.ssh import SshDialler
 from nixmill.nix import derivation, nar, operations
@@ -176,12 +177,12 @@ def _diallers(
     newest = daemon_settings.newest_minor
     match where:
         case address.SocketAddress(path):
-            dial = partial(transport.open_socket, path, newest)
+            dial = again(partial(transport.open_socket, path, newest))
             return Diallers(dial, dial)
         case address.StdioAddress():
             arguments = address.spawn_arguments(daemon_settings)
             environment = address.spawn_environment(daemon_settings)
-            spawn = partial(transport.open_process, arguments, environment, newest, address="stdio")
+            spawn = again(partial(transport.open_process, arguments, environment, newest, address="stdio"))
             return Diallers(spawn, spawn)
         case address.SshAddress():
             dialler = SshDialler(where, daemon_settings)
