@@ -30,7 +30,9 @@ git -C "$mill" init --quiet --initial-branch=main
 commit "The mill"
 
 password=$(.venv/bin/python -c 'import secrets; print(secrets.token_urlsafe(9))')
+"$nixmill" cache key new demo-1 "$place/demo.key" >/dev/null 2>&1
 printf 'listen = "127.0.0.1:%s"\nurl = "%s"\nstate = "%s"\n' "$port" "$url" "$place/server" >"$NIXMILL_CONFIG"
+printf '[credentials]\ndemo-1 = "%s"\n[[cache]]\nname = "main"\nkeys = ["demo-1"]\n' "$place/demo.key" >>"$NIXMILL_CONFIG"
 printf '%s\n' "$password" | "$nixmill" user create miller --admin --password-stdin >/dev/null
 printf '[[project]]\nname = "mill"\ntitle = "The mill"\nurl = "file://%s"\npoll-s = 2\n' "$mill" >"$place/projects.toml"
 "$nixmill" projects apply "$place/projects.toml" >/dev/null
@@ -77,6 +79,13 @@ say
 say "A push: spelt is milled, the pump mended, the windmill replaced by a ferry"
 commit "Mill spelt, mend the pump, replace the windmill by a ferry"
 watched 2
+
+say
+say "What is good is pinned, so that no collection of garbage takes it: nixmill roots"
+"$nixmill" roots >&2
+say
+say "It is also signed and published, so that other machines can fetch it: nixmill cache show main"
+"$nixmill" cache show main >&2
 
 cat >&2 <<TEXT
 

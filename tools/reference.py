@@ -19,7 +19,7 @@ from rich.console import Console
 from nixmill import config
 from nixmill.cli.main import CommandLine
 from nixmill.cli.wiring import Wiring
-from nixmill.config import forges, server
+from nixmill.config import caches, forges, roots, server
 from nixmill.config.server_file import WRITTEN
 from nixmill.core import hook, message, project
 from nixmill.core.access import ALLOWED_FROM, ROLES, SCOPE_OF, Action
@@ -27,6 +27,7 @@ from nixmill.core.outcome import MEANING
 from nixmill.core.run_event import EXIT_CODE, USAGE_EXIT_CODE, RunEvent
 from nixmill.core.status import LOOK, of_outcome
 from nixmill.core.view import pages, pulls
+from nixmill.core.view import roots as kept
 from nixmill.web.metrics import SERIES
 
 ROOT: Final = Path(__file__).parents[1]
@@ -55,8 +56,9 @@ def names_of_core() -> str:
 def commands() -> str:
     """Return the help of every command as it is printed."""
     app = CommandLine(cast("Wiring", None)).app
-    names = [(name,) for name in app if not name.startswith("-")]
+    names: list[tuple[str, ...]] = [(name,) for name in app if not name.startswith("-")]
     inner = [(*outer, name) for outer in names for name in app[outer[0]] if not name.startswith("-")]
+    inner += [(*outer, name) for outer in inner for name in app[outer[0]][outer[1]] if not name.startswith("-")]
     return "\n\n".join(
         f"### nixmill {' '.join(words)}\n\n```text\n{_help(app.help_print, words)}\n```"
         for words in sorted([*names, *inner], key=lambda words: [name[0] for name in names].index(words[0]))
@@ -108,14 +110,16 @@ def settings() -> str:
 
 def server_settings() -> str:
     """Return the fields of the server's settings file, top level first, then table by table."""
-    files = (Path(server.__file__), Path(forges.__file__), Path(hook.__file__))
+    files = [Path(str(module.__file__)) for module in (server, forges, caches, roots, hook)]
     tables: dict[str, type[msgspec.Struct]] = {
         "": server.ServerSettings,
         "[smtp]": server.SmtpSettings,
         "[matrix]": server.MatrixSettings,
         "[[oidc]]": server.OidcProvider,
         "[[forge]]": forges.ForgeSettings,
+        "[[cache]]": caches.CacheSettings,
         "[[hook]]": hook.Hook,
+        "[roots]": roots.RootSettings,
         "[limits]": server.Limits,
         "[retention]": server.Retention,
     }
@@ -158,7 +162,7 @@ def metrics() -> str:
 def page_addresses() -> str:
     """Return the pages that are structs, with their addresses: what their docstrings begin with."""
     rows = []
-    for struct in (*vars(pages).values(), *vars(pulls).values()):
+    for struct in (*vars(pages).values(), *vars(pulls).values(), *vars(kept).values()):
         found = _ADDRESS.match(_first_line(struct.__doc__)) if isinstance(struct, type) else None
         if found is not None:
             rows.append((f"`{found[1]}`", found[2][:1].upper() + found[2][1:], f"`{struct.__name__}`"))

@@ -6,11 +6,12 @@ from typing import Any, Final
 
 import msgspec
 import pytest
-from sqlalchemy import Boolean, Column, Connection, Double, SmallInteger, Table, func, insert, select
+from sqlalchemy import Boolean, Column, Connection, Double, SmallInteger, Table, func, insert, select, update
 
 from nixmill.core.history import Keep, RunEndRow
 from nixmill.core.run_event import Verdict
-from nixmill.edge.database import tables, tables_server, upkeep
+from nixmill.core.upload import UploadState
+from nixmill.edge.database import tables, tables_roots, tables_server, upkeep
 from nixmill.edge.database.database import Database
 from nixmill.edge.database.deletion import GRACE_S, sweep
 from nixmill.edge.database.history import SqlHistory
@@ -21,7 +22,7 @@ from tests.support.server_things import NOW, accepted, now, saved_project
 
 __all__ = ["database", "place", "postgres"]
 
-OF_NOBODY: Final = {"nm_setting", "nm_counter", "nm_user", "nm_identity", "nm_session", "nm_hint"}
+OF_NOBODY: Final = {"nm_setting", "nm_counter", "nm_user", "nm_identity", "nm_session", "nm_hint", "nm_made"}
 """Tables whose rows belong to no project."""
 ROWS: Final = 7
 """Rows in each table for a project."""
@@ -103,6 +104,19 @@ async def _mentions_nowhere(database: Database, project: int) -> None:
                     assert connection.execute(query).scalar_one() == 0, table.name
 
     await database.read(look, action="look")
+
+
+async def test_what_a_deleted_project_published_stays_known_and_nothing_more_is_published(database: Database) -> None:
+    doomed = await database.write(lambda connection: fill(connection, 1), action="fill")
+    of = tables_roots.upload
+    some = of.c.path.in_([f"path{100 + n}" for n in range(ROWS - 2)])
+    done = update(of).where(some).values(state=UploadState.DONE.value)
+    await database.write(lambda connection: connection.execute(done).rowcount, action="publish")
+    await SqlProjects(database, now).delete_project(doomed)
+    await swept(database, 2)
+    left = select(of.c.state, of.c.project)
+    rows = await database.read(lambda connection: connection.execute(left).all(), action="look")
+    assert [tuple(row) for row in rows] == [("done", None)] * (ROWS - 2)
 
 
 async def test_a_batch_bounds_what_one_transaction_deletes(database: Database) -> None:

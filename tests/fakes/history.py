@@ -20,7 +20,9 @@ from nixmill.core.history import (
     runs_to_prune,
 )
 from nixmill.core.outcome import MEANING, Outcome
+from nixmill.core.pin import Pin
 from nixmill.core.run_event import Work
+from nixmill.core.upload import Made, Upload
 from nixmill.doors import DoorError
 from nixmill.nix.attr_path import AttrPath
 from nixmill.nix.store_path import StorePath
@@ -44,6 +46,7 @@ class FakeHistory:
         self.outcome_rows: dict[tuple[str, int, AttrPath], AttributeRow] = {}
         self.part_rows: list[EvaluationPartRow] = []
         self.difference_rows: dict[tuple[int, AttrPath], DifferenceRow] = {}
+        self.duty_rows: list[Pin | Upload | Made] = []
 
     async def start_run(self, row: RunRow) -> int:
         self._last_run += 1
@@ -74,6 +77,8 @@ class FakeHistory:
                 self.difference_rows[row.run, row.path] = row
             case EvaluationPartRow():
                 self.part_rows.append(row)
+            case Pin() | Upload() | Made():
+                self.duty_rows.append(row)
 
     async def past_builds(
         self, drv_paths: Collection[StorePath], names: Collection[str]

@@ -23,6 +23,9 @@ def end_of(world: World, node: Node) -> Outcome:
     return recipe.end
 
 
+STEPS_MAX = 100_000
+
+
 def run(plan: Plan, world: World, choose: random.Random, facts: list[Callable[[], None]]) -> dict[str, Outcome]:
     """Drive a plan to its end; `facts` arrive in their order, between other things. Returns attribute → outcome."""
     settled: dict[str, Outcome] = {}
@@ -31,6 +34,7 @@ def run(plan: Plan, world: World, choose: random.Random, facts: list[Callable[[]
     now = 0.0
     while facts or not plan.done:
         now += 1.0
+        assert now < STEPS_MAX, "it waits for ever"
         if facts and choose.random() < 0.6:
             facts.pop(0)()
         if not facts:
@@ -111,6 +115,46 @@ def test_lazily_exactly_what_is_needed_is_built_and_asked_for(world: World, choo
     attempted = {world.recipe(node.drv_path).number for node in plan.nodes if node.attempts and node.work is Work.BUILD}
     assert attempted == naive.built
     assert {path_of(number) for number, _ in naive.outcome} == {node.drv_path for node in plan.nodes if node.demand}
+
+
+@given(worlds(honest=True), st.randoms(use_true_random=False), st.data())
+@settings(max_examples=200, deadline=None)
+def test_what_caches_have_is_good_where_it_may_stay_there_in_any_order_of_arrival(
+    world: World, choose: random.Random, data: st.DataObject
+) -> None:
+    plan = Plan(leave_in_caches=True)
+
+    settled = run(plan, world, choose, data.draw(st.permutations(facts_of(plan, world))))
+
+    expected, _ = left_in_caches(world)
+    assert {name: outcome is Outcome.SUCCEEDED for name, outcome in settled.items()} == expected
+
+
+@given(worlds(honest=True), st.randoms(use_true_random=False))
+@settings(max_examples=200, deadline=None)
+def test_what_may_stay_in_caches_is_fetched_only_for_builds(world: World, choose: random.Random) -> None:
+    plan = Plan(leave_in_caches=True)
+    for number in world.wanted:
+        want(plan, number)
+
+    run(plan, world, choose, [])
+
+    _, naive = left_in_caches(world)
+    attempted = {(node.work, world.recipe(node.drv_path).number) for node in plan.nodes if node.attempts}
+    assert {number for work, number in attempted if work is Work.BUILD} == naive.built
+    assert {number for work, number in attempted if work is Work.FETCH} <= naive.fetched
+
+
+def left_in_caches(world: World) -> tuple[dict[str, bool], Naive]:
+    """Return how the wanted attributes end where those that caches have may stay there, and what that took."""
+    naive = Naive(world)
+    expected = {f"a{number}": in_caches(world, number) or naive.good(number, OUTPUTS) for number in world.wanted}
+    return expected, naive
+
+
+def in_caches(world: World, number: int) -> bool:
+    recipe = world.recipes[number]
+    return frozenset(OUTPUTS) <= recipe.valid | recipe.fetchable
 
 
 @given(worlds(), st.randoms(use_true_random=False))

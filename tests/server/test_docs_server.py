@@ -45,7 +45,8 @@ async def server(tmp_path: Path, fresh_store: ScratchStore) -> AsyncIterator[Ser
     repository = Repository(top)
     repository.commit("The mill")
     # `run --remote` names a commit, which is trusted like a pull request; the scratch store builds without a sandbox.
-    made = ServerProgram(Project(top, fresh_store), tmp_path / "state", "unsandboxed-builds = true\n")
+    settings = 'unsandboxed-builds = true\n[[cache]]\nname = "mill"\n'
+    made = ServerProgram(Project(top, fresh_store), tmp_path / "state", settings)
     made.command("user", "create", "mia", "--admin", "--password-stdin", stdin=f"{PASSWORD}\n")
     made.command("projects", "add", "mill", f"file://{top}")
     try:

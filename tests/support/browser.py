@@ -121,8 +121,12 @@ class CannedHouse:
                         "build_pages",
                         "admin_pages",
                         "hook_runner",
+                        "root_desk",
+                        "cache_desk",
                         "pulls",
                         "pull_pages",
+                        "root_desk",
+                        "cache_desk",
                     )
                 )
                 | {

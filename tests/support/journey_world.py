@@ -21,6 +21,7 @@ from nixmill.core.history import RunRow
 from nixmill.core.merged import Comparison, Merged, conflict
 from nixmill.core.message import ChannelKind, Rule, When
 from nixmill.core.project import Jobset, Project, Ref
+from nixmill.core.roots import RootRules
 from nixmill.core.run_event import Verdict
 from nixmill.core.source import Tree, TreeRequest
 from nixmill.doors import BuildLimits, BuildObserver, Clock, DoorError
@@ -33,21 +34,28 @@ from nixmill.edge.database.members import SqlMembers
 from nixmill.edge.database.outbox import SqlOutbox
 from nixmill.edge.database.pages_evaluation import SqlRunPages
 from nixmill.edge.database.past import SqlPast
+from nixmill.edge.database.pins import SqlPins
 from nixmill.edge.database.place import place_of
 from nixmill.edge.database.projects import SqlProjects
+from nixmill.edge.database.published import SqlPublished
 from nixmill.edge.database.pull_requests import SqlPullRequests
 from nixmill.edge.database.refs import SqlRefs
 from nixmill.edge.database.statuses import SqlStatuses
 from nixmill.edge.database.story import SqlStory
+from nixmill.edge.database.uploads import SqlUploads
+from nixmill.engine.gate import Gate
 from nixmill.engine.journey import Journey
+from nixmill.engine.keeper import Keeper
 from nixmill.engine.live import Live
 from nixmill.engine.request import RunDoors
+from nixmill.engine.room import Room
 from nixmill.engine.server_doors import ServerDoors
 from nixmill.engine.watch import Watch
 from nixmill.engine.works import Works
 from nixmill.nix.build_result import BuildResult, BuildStatus
 from nixmill.nix.store_path import StorePath
 from tests.fakes.forge import FakeForge
+from tests.fakes.gc_roots import FakeRoots
 from tests.fakes.store import FakeBuilder, FakeStore, Script
 from tests.support.mortal import KilledError, Life, MemoryDurable, Mortal
 from tests.support.world import LoopClock, World
@@ -167,6 +175,7 @@ class JourneyWorld:
     clock: LoopClock = field(default_factory=LoopClock)
     settings: ServerSettings = field(default_factory=lambda: ServerSettings(state=Path("/nowhere")))
     forges: dict[str, FakeForge] = field(default_factory=dict)
+    roots: FakeRoots = field(default_factory=FakeRoots)
     guarded: list[bool] = field(default_factory=list)
     """For each run that was opened, whether its evaluation belonged into the sandbox."""
 
@@ -205,7 +214,9 @@ class JourneyWorld:
         life = Life(dies_at)
         durable = self.durable = self.durable.restarted(life)
         doors = replace(self._doors(life, durable), clock=clock or self.clock)
-        journey = Journey(doors, Works(), cores=2)
+        keeper = Keeper(cast("Any", Mortal(self.roots, life)), doors.pins, doors.clock, RootRules())
+        room = Room(Gate(doors.clock), doors.clock, (), lambda _: (0, 0), free_mib=0)
+        journey = Journey(doors, Works(), cores=2, keeper=keeper, room=room)
         durable.define(CHANGE, journey.travel)
         return Process(life, doors, durable, journey)
 
@@ -241,6 +252,8 @@ class JourneyWorld:
             "inbox": self.inbox,
             "statuses": self.statuses,
             "run_pages": SqlRunPages(self.database, self.clock.now),
+            "pins": SqlPins(self.database, RootRules()),
+            "uploads": SqlUploads(self.database, self.clock.now),
             "source": self.world.source,
         }
         given: dict[str, Any] = {name: Mortal(door, life) for name, door in kept.items()}
@@ -272,7 +285,8 @@ class JourneyWorld:
             history=given["history"],
             archive=given["archive"],
             failures=given["failures"],
-            may_fetch=False,
+            published=SqlPublished(self.database),
+            may_fetch=bool(self.world.store.substitutable),
         )
 
 

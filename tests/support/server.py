@@ -40,6 +40,7 @@ class ServerProgram:
     """More lines of its settings file."""
     port: int = field(default_factory=free_port)
     process: subprocess.Popen[bytes] | None = None
+    program: tuple[str, ...] = NIXMILL
 
     @property
     def url(self) -> str:
@@ -76,7 +77,7 @@ class ServerProgram:
         self._write_settings()
         with (self.state.parent / f"{self.state.name}.log").open("ab") as log:
             self.process = subprocess.Popen(
-                (*NIXMILL, "serve", "--config", str(self.config)),
+                (*self.program, "serve", "--config", str(self.config)),
                 env=self.project.store.environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,

@@ -33,6 +33,7 @@ from nixmill.edge.database.pages_builds import SqlBuildPages
 from nixmill.edge.database.pages_evaluation import SqlRunPages
 from nixmill.edge.database.pages_home import SqlProjectPages
 from nixmill.edge.database.pages_pulls import SqlPullPages
+from nixmill.edge.database.pages_roots import SqlRootPages
 from nixmill.edge.database.projects import SqlProjects
 from nixmill.edge.database.pull_requests import SqlPullRequests
 from nixmill.edge.system_clock import SystemClock
@@ -43,6 +44,7 @@ from nixmill.web.identify import hashed, new_token
 from nixmill.web.site import Site
 from tests.fakes.logs import FakeLogs
 from tests.fakes.office import FakeOffice
+from tests.fakes.roots import FakeCacheDesk, FakeRootDesk
 
 PASSWORD: Final = "correct horse battery"  # noqa: S105 - opens nothing but test accounts
 _CSRF: Final = re.compile(r'name="csrf" value="([^"]+)"')
@@ -186,6 +188,8 @@ def make_site(settings: ServerSettings, clock: SystemClock, database: Database, 
         "hook_runner": SimpleNamespace(log_location="/nowhere/{}.log".format),
         **doors,
     }
+    given.setdefault("root_desk", FakeRootDesk(SqlRootPages(database, clock.now, settings.roots), given["office"]))
+    given.setdefault("cache_desk", FakeCacheDesk(given["office"]))
     return Site(**given)
 
 

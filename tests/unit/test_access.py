@@ -28,6 +28,7 @@ ON_PROJECTS = (
     Action.CANCEL,
     Action.APPROVE,
     Action.CLEAR_FAILURE,
+    Action.PIN,
     Action.SEE_HOOK_LOG,
     Action.CHANGE_PROJECT,
     Action.CHANGE_MEMBERS,
@@ -40,6 +41,7 @@ FROM_MEMBER = (
     Action.CANCEL,
     Action.APPROVE,
     Action.CLEAR_FAILURE,
+    Action.PIN,
     Action.SEE_HOOK_LOG,
 )
 FROM_OWNER = (Action.CHANGE_PROJECT, Action.CHANGE_MEMBERS, Action.DELETE_PROJECT)

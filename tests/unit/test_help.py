@@ -9,8 +9,21 @@ from nixmill.app import App
 from nixmill.cli.main import CommandLine, run_command_line
 
 HERE = ("run", "why", "diff", "log", "shell", "repro", "runs", "forget", "doctor", "init", "completion")
-THERE = ("status", "watch", "queue", "pulls", "approve", "retry", "cancel", "sign-in", "sign-out")
-SERVER = ("serve", "user", "projects", "import")
+THERE = (
+    "status",
+    "watch",
+    "queue",
+    "pulls",
+    "approve",
+    "retry",
+    "cancel",
+    "roots",
+    "pin",
+    "unpin",
+    "sign-in",
+    "sign-out",
+)
+SERVER = ("serve", "user", "projects", "import", "cache")
 COMMANDS = (*HERE, *THERE, *SERVER)
 SCREEN_LINES = 50
 

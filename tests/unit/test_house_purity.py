@@ -10,12 +10,12 @@ import pytest
 from tests.support.house import Module, functions, imported, modules, parse
 
 _PURE_NAMES: Final = """
-    __future__ abc base64 binascii bisect collections contextlib copy dataclasses datetime difflib enum fnmatch
+    __future__ abc base64 binascii bisect blake3 collections contextlib copy dataclasses datetime difflib enum fnmatch
     functools hashlib heapq html itertools json math msgspec nixmill operator posixpath re shlex statistics string
     struct textwrap types typing unicodedata zlib
 """
 PURE_MODULES: Final = frozenset(_PURE_NAMES.split())
-PURE_PARTS: Final = ("urllib.parse.", "xml.")
+PURE_PARTS: Final = ("cryptography.exceptions.", "cryptography.hazmat.primitives.", "urllib.parse.", "xml.")
 """Of packages that also do other things."""
 IMPURE_CALLS: Final = frozenset({"open", "print", "input", "eval", "exec", "breakpoint", "__import__"})
 CLOCKS: Final = frozenset({"now", "utcnow", "today"})

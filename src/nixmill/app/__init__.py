@@ -8,7 +8,7 @@ import importlib
 import os
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypedDict
 
@@ -21,8 +21,9 @@ from nixmill.core.installation import NixInstallation, StoreAccess
 from nixmill.core.machine import LOCAL, Machine, MachinesError, parse
 from nixmill.core.standing import Standing
 from nixmill.doors import Builder, DoorError, Evaluator, Logs, NotAllowedError, Source, Store
+from nixmill.doors.cache import Published
 from nixmill.doors.server import Failures
-from nixmill.edge.daemon import DaemonBuilder, DaemonSettings, open_store
+from nixmill.edge.daemon import DaemonBuilder, DaemonSettings, DaemonStore, open_store
 from nixmill.edge.daemon.remote import RemoteBuilder
 from nixmill.edge.daemon.settings import install_hook
 from nixmill.edge.evaluator.choose import choose
@@ -39,9 +40,12 @@ from nixmill.engine.request import RunDoors
 from nixmill.nix.store_path import DEFAULT_STORE_DIR, StorePath
 
 if TYPE_CHECKING:
+    from nixmill.edge.binary_cache.holdings import ReadCache
     from nixmill.edge.database.history import SqlHistory
     from nixmill.edge.sandbox import Sandbox
     from nixmill.engine.books import Books
+    from nixmill.engine.cache_tools import CacheTools
+    from nixmill.nix.signature import SecretKey
 
 
 _FOR_NIX = frozenset(
@@ -106,9 +110,9 @@ class App:
         notice: Callable[[str], None],
         *,
         hidden: tuple[Path, ...],
-        network: Literal["proxy", "none"] = "none",
-        trees: Path | None = None,
-        unsandboxed_builds: bool = False,
+        settings: ServerSettings,
+        caches: "Sequence[ReadCache]" = (),
+        published: Published | None = None,
         guarded: bool = False,
         readable: Collection[StorePath] = (),
     ) -> AsyncIterator[RunDoors]:
@@ -116,11 +120,12 @@ class App:
 
         With `guarded` it is evaluated in the sandbox; raises `NotAllowedError` where this machine has none.
         """
-        if guarded and not unsandboxed_builds:
+        if guarded and not settings.unsandboxed_builds:
             _check_build_sandbox(await self.installation())
+        network, trees = settings.sandbox_network, settings.state / "cache"
         sandbox = await self._sandbox(choice, notice, network, trees, readable) if guarded else None
         async with contextlib.AsyncExitStack() as stack:
-            place = await self._open_place(choice, notice, stack, hidden, sandbox)
+            place = await self._open_place(choice, notice, stack, hidden, sandbox, caches)
             yield RunDoors(
                 refused=functools.partial(_refused, sandbox),
                 clock=SystemClock(),
@@ -129,8 +134,21 @@ class App:
                 history=history,
                 archive=history,
                 failures=failures,
+                published=published,
                 **place,
             )
+
+    @contextlib.asynccontextmanager
+    async def open_server_store(self, choice: StoreChoice) -> AsyncIterator[DaemonStore]:
+        """Open the store of the server for as long as it runs, whether or not its daemon answers now."""
+        nix = await self.installation()
+        settings = DaemonSettings.from_environment(
+            self._environ,
+            hook_script=install_hook(self._state),
+            substituters=nix.settings.substituters if nix.settings.substitute else (),
+        )
+        async with open_store(self._address(choice), settings, patient=True) as store:
+            yield store
 
     async def machines(self, choice: StoreChoice) -> tuple[Machine, ...]:
         """Return this machine and the others that builds may go to."""
@@ -144,8 +162,9 @@ class App:
         stack: contextlib.AsyncExitStack,
         hidden: tuple[Path, ...] = (),
         sandbox: "Sandbox | None" = None,
+        caches: "Sequence[ReadCache]" = (),
     ) -> "Place":
-        """Open the store, the builders and the evaluator of a run."""
+        """Open the store, the builders and the evaluator of a run; what only `caches` have can be fetched, too."""
         nix = await self.installation()
         address = self._address(choice)
         _check_access(nix, address)
@@ -157,13 +176,17 @@ class App:
             remote = RemoteBuilder(store, machine.address, settings)
             stack.push_async_callback(remote.aclose)
             builders[machine.address] = remote
-        return Place(
-            evaluator=choose(self._environ, choice.evaluator, nix.program, hidden=hidden, sandbox=sandbox),
-            store=store,
-            machines=machines,
-            builders=builders,
-            may_fetch=bool(settings.substituters),
-        )
+        evaluator = choose(self._environ, choice.evaluator, nix.program, hidden=hidden, sandbox=sandbox)
+        if not caches:
+            may_fetch = bool(settings.substituters)
+            return Place(evaluator=evaluator, store=store, machines=machines, builders=builders, may_fetch=may_fetch)
+        from nixmill.edge.binary_cache.holdings import CacheHoldings  # noqa: PLC0415 - likewise
+        from nixmill.edge.daemon.with_caches import BuilderWithCaches, StoreWithCaches  # noqa: PLC0415 - only servers
+
+        holdings = CacheHoldings(caches, self.place(), notice)
+        stocked = StoreWithCaches(store, holdings, notice, holdings.public_keys)
+        wrapped: dict[str, Builder] = {name: BuilderWithCaches(one, stocked) for name, one in builders.items()}
+        return Place(evaluator=evaluator, store=stocked, machines=machines, builders=wrapped, may_fetch=True)
 
     async def _memory(
         self, stack: contextlib.AsyncExitStack, notice: Callable[[str], None]
@@ -205,6 +228,26 @@ class App:
         from nixmill.app.server import open_books  # noqa: PLC0415 - likewise
 
         return open_books(settings)
+
+    def open_caches(
+        self, settings: ServerSettings, *, building: bool
+    ) -> contextlib.AbstractAsyncContextManager["CacheTools"]:
+        """Open the caches of a server's settings."""
+        from nixmill.app.cache_tools import open_tools  # noqa: PLC0415 - likewise
+
+        return open_tools(self, settings, building=building)
+
+    def make_key(self, name: str, file: str) -> str:
+        """Make a secret key; return the public one."""
+        from nixmill.edge.binary_cache.keys import make_key  # noqa: PLC0415 - likewise
+
+        return make_key(Path(file), name)
+
+    def read_key(self, file: str | Path) -> "SecretKey":
+        """Return a secret key."""
+        from nixmill.edge.binary_cache.keys import read_key  # noqa: PLC0415 - likewise
+
+        return read_key(Path(file))
 
     def logs(self) -> Logs:
         """Return the logs of this machine's attempts."""

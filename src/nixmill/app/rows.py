@@ -3,8 +3,12 @@
 from collections.abc import Callable
 from typing import TypedDict
 
+from nixmill.config.caches import CacheKind
+from nixmill.config.server import ServerSettings
+from nixmill.doors.cache import Uploads
 from nixmill.doors.forge import Inbox, PullPages, PullRequests, Statuses
 from nixmill.doors.pages import AdminPages, BuildPages, ProjectPages, RunPages
+from nixmill.doors.roots import PinBook
 from nixmill.doors.server import Accounts, Changes, Failures, Members, Outbox, Past, Projects, Refs, Story
 from nixmill.edge.database.accounts import SqlAccounts
 from nixmill.edge.database.changes import OnAccept, SqlChanges
@@ -19,11 +23,14 @@ from nixmill.edge.database.pages_evaluation import SqlRunPages
 from nixmill.edge.database.pages_home import SqlProjectPages
 from nixmill.edge.database.pages_pulls import SqlPullPages
 from nixmill.edge.database.past import SqlPast
+from nixmill.edge.database.pins import SqlPins
 from nixmill.edge.database.projects import SqlProjects
 from nixmill.edge.database.pull_requests import SqlPullRequests
 from nixmill.edge.database.refs import SqlRefs
 from nixmill.edge.database.statuses import SqlStatuses
 from nixmill.edge.database.story import SqlStory
+from nixmill.edge.database.uploads import SqlUploads
+from nixmill.engine.keeper import root_rules
 
 
 class Pages(TypedDict):
@@ -51,6 +58,8 @@ class Work(TypedDict):
     statuses: Statuses
     story: Story
     past: Past
+    pins: PinBook
+    uploads: Uploads
 
 
 def pages(database: Database, now: Callable[[], float]) -> Pages:
@@ -69,8 +78,9 @@ def pages(database: Database, now: Callable[[], float]) -> Pages:
     )
 
 
-def work(database: Database, now: Callable[[], float], accept: OnAccept) -> Work:
+def work(database: Database, now: Callable[[], float], accept: OnAccept, settings: ServerSettings) -> Work:
     """Return the doors of the engine; `accept` begins work in the transaction that records it."""
+    served = [cache.name for cache in settings.caches if cache.kind is CacheKind.STORE]
     return Work(
         refs=SqlRefs(database, now, accept),
         changes=SqlChanges(database, now, accept),
@@ -79,4 +89,6 @@ def work(database: Database, now: Callable[[], float], accept: OnAccept) -> Work
         statuses=SqlStatuses(database, now),
         story=SqlStory(database),
         past=SqlPast(database),
+        pins=SqlPins(database, root_rules(settings.roots), served),
+        uploads=SqlUploads(database, now),
     )

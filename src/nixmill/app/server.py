@@ -21,11 +21,14 @@ import structlog
 import uvicorn
 from fastapi import FastAPI
 from sqlalchemy import Connection
+from starlette.types import ASGIApp
 
 from nixmill import __version__
 from nixmill.app import process, rows
 from nixmill.app.connection import ImpatientProtocol
 from nixmill.app.logging import set_up_logging
+from nixmill.app.site import open_site
+from nixmill.app.store_side import open_store_side
 from nixmill.cli.wiring import StoreChoice
 from nixmill.config import projects_file
 from nixmill.config.server import Retention, ServerSettings
@@ -34,16 +37,16 @@ from nixmill.core.message import ChannelKind
 from nixmill.core.project import SCHEMES, SECURE_SCHEMES, Project
 from nixmill.doors.forge import AnyForge
 from nixmill.doors.server import Courier, HookRunner
+from nixmill.doors.serving import Served
 from nixmill.edge.database.accounts import SqlAccounts
 from nixmill.edge.database.database import Database, open_database
 from nixmill.edge.database.deletion import sweep
 from nixmill.edge.database.history import SqlHistory
-from nixmill.edge.database.keys import SqlKeys
 from nixmill.edge.database.members import SqlMembers
 from nixmill.edge.database.outbox import SqlOutbox
 from nixmill.edge.database.place import place_of
 from nixmill.edge.database.projects import SqlProjects
-from nixmill.edge.database.pull_requests import SqlPullRequests
+from nixmill.edge.database.published import SqlPublished
 from nixmill.edge.database.upkeep import DAY_S, Ages, forget_logs, known_hook_runs, tidy
 from nixmill.edge.durable import DbosDurable, durable_engine
 from nixmill.edge.evaluator import confine
@@ -68,7 +71,8 @@ from nixmill.engine.project_checks import check_jobsets, check_project
 from nixmill.engine.server import Server
 from nixmill.engine.server_doors import ServerDoors
 from nixmill.web.app import make_app
-from nixmill.web.site import Site
+from nixmill.web.cache_front import CacheFront
+from nixmill.web.cache_readers import Readers
 
 if TYPE_CHECKING:
     from nixmill.app import App
@@ -110,41 +114,51 @@ async def open_books(settings: ServerSettings) -> AsyncIterator[Books]:
 
 async def _serve(app: "App", settings: ServerSettings, ready: Callable[[], None]) -> None:
     async with contextlib.AsyncExitStack() as stack:
-        doors = await _open_doors(app, settings, stack)
+        doors, served = await _open_doors(app, settings, stack)
         server = Server(doors, app.cores())
         await _declare(doors)
-        web = make_app(await _open_site(doors, server, stack))
+        pages = await stack.enter_async_context(_database(settings, PAGES_WAIT_S))
+        site = open_site(doors, server, pages, stack)
+        web = _behind_caches(make_app(site), settings, served)
         serving = _Web(_web_config(settings, web), functools.partial(_say_where, settings, ready))
         await stack.enter_async_context(server.running())
         await serving.serve()
 
 
-async def _open_doors(app: "App", settings: ServerSettings, stack: contextlib.AsyncExitStack) -> ServerDoors:
-    """Open every edge that the server has."""
-    clock, live = SystemClock(), Live()
+async def _open_doors(
+    app: "App", settings: ServerSettings, stack: contextlib.AsyncExitStack
+) -> tuple[ServerDoors, Mapping[str, Served]]:
+    """Open every edge that the server has; return the doors, and the caches that are served."""
+    clock = SystemClock()
     database = await stack.enter_async_context(_database(settings, RUNS_WAIT_S))
-    durable = DbosDurable(
-        durable_engine(place_of(_where(settings), _password(settings))), {CHANGE: settings.runs_at_once}
-    )
+    durable = _durable(settings)
     accept = functools.partial(_start_work, durable)
     history, logs = SqlHistory(database, clock.now), LogFiles(settings.state / "logs")
     stack.push_async_callback(logs.close)
     choice = StoreChoice(store=settings.store, builders=settings.builders, evaluator=settings.evaluator)
-    hosts = settings.state / "git" / "known_hosts"
-    forges = make_forges(settings.forges, settings.credentials, clock, known_hosts=hosts)
-    for forge in forges.values():
-        stack.push_async_callback(forge.aclose)
-    remote = GitRemote(
-        settings.state,
-        settings.credentials,
-        schemes=_schemes(settings),
-        tokens=functools.partial(_git_credential, settings, forges),
-    )
+    forges = _open_forges(settings, clock, stack)
+    tokens = functools.partial(_git_credential, settings, forges)
+    remote = GitRemote(settings.state, settings.credentials, schemes=_schemes(settings), tokens=tokens)
     shared = rows.pages(database, clock.now)
     hooks = CommandHookRunner(settings.state / "hooks", clock, log)
-    return ServerDoors(
+    published = SqlPublished(database)
+    opened = await open_store_side(app, settings, choice, database, logs, stack)
+    open_run = functools.partial(
+        app.open_server_run,
+        choice,
+        history,
+        logs,
+        remote.source,
+        shared["failures"],
+        hidden=_hidden(settings),
+        caches=opened.caches.read,
+        published=published,
+        settings=settings,
+    )
+    doors = ServerDoors(
         **shared,
-        **rows.work(database, clock.now, accept),
+        **rows.work(database, clock.now, accept, settings),
+        store_side=opened.side,
         settings=settings,
         clock=clock,
         random=Random(),  # noqa: S311 - spreads retries, guards nothing
@@ -158,19 +172,8 @@ async def _open_doors(app: "App", settings: ServerSettings, stack: contextlib.As
         hook_runner=hooks,
         couriers=_couriers(settings, forges),
         durable=durable,
-        live=live,
-        open_run=functools.partial(
-            app.open_server_run,
-            choice,
-            history,
-            logs,
-            remote.source,
-            shared["failures"],
-            hidden=_hidden(settings),
-            network=settings.sandbox_network,
-            trees=settings.state / "cache",
-            unsandboxed_builds=settings.unsandboxed_builds,
-        ),
+        live=Live(),
+        open_run=open_run,
         machines=await app.machines(choice),
         disk=_disk,
         trim=_trim,
@@ -179,26 +182,37 @@ async def _open_doors(app: "App", settings: ServerSettings, stack: contextlib.As
         sweep=functools.partial(sweep, database, delete_logs=logs.delete, delete_hook_logs=hooks.delete_logs),
         tidy=functools.partial(_tidy, database, settings.retention, logs, hooks),
     )
+    return doors, opened.caches.served
 
 
-async def _open_site(doors: ServerDoors, server: Server, stack: contextlib.AsyncExitStack) -> Site:
-    """Open what the web reads: over connections of its own, which are sooner out of patience than runs."""
-    database = await stack.enter_async_context(_database(doors.settings, PAGES_WAIT_S))
-    now = doors.clock.now
-    return Site(
-        **rows.pages(database, now),
-        settings=doors.settings,
-        store_dir=str(doors.store_dir),
-        clock=doors.clock,
-        office=server,
-        live=doors.live,
-        changes=doors.changes,
-        keys=SqlKeys(database),
-        pulls=SqlPullRequests(database, now),
-        forges=doors.forges,
-        logs=doors.logs,
-        hook_runner=doors.hook_runner,
-    )
+def _durable(settings: ServerSettings) -> DbosDurable:
+    engine = durable_engine(place_of(_where(settings), _password(settings)))
+    return DbosDurable(engine, {CHANGE: settings.runs_at_once})
+
+
+def _open_forges(
+    settings: ServerSettings, clock: SystemClock, stack: contextlib.AsyncExitStack
+) -> Mapping[str, AnyForge]:
+    hosts = settings.state / "git" / "known_hosts"
+    forges = make_forges(settings.forges, settings.credentials, clock, known_hosts=hosts)
+    for forge in forges.values():
+        stack.push_async_callback(forge.aclose)
+    return forges
+
+
+def _behind_caches(web: FastAPI, settings: ServerSettings, served: Mapping[str, Served]) -> ASGIApp:
+    """Put the binary caches in front of the pages: what Nix asks goes through none of what pages need."""
+    if not served:
+        return web
+    tries = web.state.guard.tries
+    readers = {
+        cache.name: Readers(
+            [settings.credentials[name] for name in cache.readers], cache.projects, doors=web.state.site, tries=tries
+        )
+        for cache in settings.caches
+        if cache.private and cache.name in served
+    }
+    return CacheFront(web, served, readers=readers, trusted_proxies=settings.trusted_proxies)
 
 
 def _hidden(settings: ServerSettings) -> tuple[Path, ...]:
@@ -265,7 +279,7 @@ def _couriers(settings: ServerSettings, forges: Mapping[str, AnyForge]) -> dict[
     return couriers
 
 
-def _web_config(settings: ServerSettings, web: FastAPI) -> uvicorn.Config:
+def _web_config(settings: ServerSettings, web: ASGIApp) -> uvicorn.Config:
     """Return how the web is served. Proxies are judged by the application itself (`trusted_proxies`)."""
     host, _, port = settings.listen.rpartition(":")
     unix = settings.listen.removeprefix("unix:") if settings.listen.startswith("unix:") else None

@@ -19,6 +19,7 @@ from nixmill.cli import run as run_command
 from nixmill.cli import runs as runs_command
 from nixmill.cli import shell as shell_command
 from nixmill.cli.help import PlainHelp
+from nixmill.cli.main_cache import CacheCommands
 from nixmill.cli.main_client import ClientCommands, with_client
 from nixmill.cli.main_server import ServerCommands
 from nixmill.cli.options import Build, Compare, Evaluate, Everything, OnServer, RunOnServer, Show, What
@@ -79,6 +80,7 @@ class CommandLine:
             self.app.command(command)
         ClientCommands(wiring).add_to(self.app)
         ServerCommands(wiring).add_to(self.app)
+        CacheCommands(wiring).add_to(self.app)
 
     def run(
         self,

@@ -27,6 +27,13 @@ _Before = Annotated[int | None, Parameter(help="Only those with smaller numbers.
 _Commit = Annotated[str | None, Parameter(help="Only if this is still the head.")]
 _Yes = Annotated[bool, Parameter(negative="", help="Do not ask.")]
 _Answer = Annotated[bool, Parameter(name="--json", negative="", help="What was done, as JSON.")]
+_Ref = Annotated[str, Parameter(help="A branch; default: the default branch.")]
+_OfBranch = Annotated[str, Parameter(help="Only what a branch keeps.")]
+_Find = Annotated[str, Parameter(help="Only what is called so: attributes, store paths.")]
+_After = Annotated[str, Parameter(help="What comes behind, as the page before says.")]
+_DryRun = Annotated[bool, Parameter(negative="", help="What a collection would free; deletes nothing.")]
+_Reason = Annotated[str, Parameter(help="Why; everybody who looks sees it.")]
+_Until = Annotated[str, Parameter(help="12h, 30d, 8w, 2027-01-31. Default: until it is unpinned.")]
 _Evaluate = Annotated[bool, Parameter(negative="", help="Evaluate again too.")]
 
 
@@ -60,6 +67,9 @@ class ClientCommands:
             self.approve,
             self.retry,
             self.cancel,
+            self.roots,
+            self.pin,
+            self.unpin,
             self.sign_in,
             self.sign_out,
         ):
@@ -188,6 +198,82 @@ class ClientCommands:
         from nixmill.cli import remote as remote_command
 
         return with_client(remote, lambda client: remote_command.cancel(client, self._wiring, run))
+
+    def roots(
+        self,
+        project: str | None = None,
+        /,
+        *,
+        ref: _OfBranch = "",
+        find: _Find = "",
+        after: _After = "",
+        dry_run: _DryRun = False,
+        json: _Json = False,
+        remote: _Which = None,
+    ) -> int:
+        """Show what is kept, why, until when and how large.
+
+        nixmill roots                      how much, by project
+        nixmill roots mill --ref main      the pins of a branch
+        nixmill roots --dry-run            what a collection would free
+        """
+        from nixmill.cli import roots as roots_command
+
+        if dry_run:
+            return with_client(remote, lambda client: roots_command.dry_run(client, json=json))
+        narrowed = roots_command.Narrowed(ref, find, after)
+        return with_client(remote, lambda client: roots_command.roots(client, project, narrowed, json=json))
+
+    def pin(
+        self,
+        what: str,
+        /,
+        *,
+        reason: _Reason,
+        until: _Until = "",
+        ref: _Ref = "",
+        project: _Project = None,
+        json: _Answer = False,
+        remote: _Which = None,
+    ) -> int:
+        """Keep a store path, or the newest good result of an attribute.
+
+        nixmill pin checks.x86_64-linux.hello --reason "for the release"
+        nixmill pin hello --project mill --ref stable --until 30d --reason demo
+        nixmill pin /nix/store/...-hello --reason "needed by hand"
+
+        A path without --project is kept for the whole server: that is for
+        administrators.
+        """
+        from nixmill.cli import roots as roots_command
+
+        return with_client(
+            remote,
+            lambda client: roots_command.pin(
+                client, self._wiring, what, project, reason=reason, until=until, ref=ref, json=json
+            ),
+        )
+
+    def unpin(
+        self,
+        what: str,
+        /,
+        *,
+        ref: _OfBranch = "",
+        project: _Project = None,
+        json: _Answer = False,
+        remote: _Which = None,
+    ) -> int:
+        """Take back what was pinned by hand.
+
+        nixmill unpin checks.x86_64-linux.hello
+        nixmill unpin /nix/store/...-hello
+        """
+        from nixmill.cli import roots as roots_command
+
+        return with_client(
+            remote, lambda client: roots_command.unpin(client, self._wiring, what, project, ref=ref, json=json)
+        )
 
     def sign_in(self, server: str, /, *, token_file: _TokenFile = None) -> int:
         """Use a server from now on: keep a token of it.

@@ -2,7 +2,8 @@
 
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
-from typing import Literal, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import msgspec
 
@@ -12,6 +13,10 @@ from nixmill.core.standing import Standing
 from nixmill.doors import Archive, History, Logs, Source
 from nixmill.engine.books import Books
 from nixmill.engine.request import RunDoors
+
+if TYPE_CHECKING:
+    from nixmill.engine.cache_tools import CacheTools
+    from nixmill.nix.signature import SecretKey
 
 
 class StoreChoice(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,3 +67,12 @@ class Wiring(Protocol):
 
     def open_server_books(self, settings: ServerSettings) -> AbstractAsyncContextManager[Books]:
         """Open the server's database directly, brought up to date first; a running server sees what is written."""
+
+    def open_caches(self, settings: ServerSettings, *, building: bool) -> AbstractAsyncContextManager["CacheTools"]:
+        """Open the caches of a server's settings; a server may be running. `building`: what is bad is built again."""
+
+    def make_key(self, name: str, file: str) -> str:
+        """Make a secret key of that name in a new file that only its owner can read; return the public key."""
+
+    def read_key(self, file: str | Path) -> "SecretKey":
+        """Return the secret key that a file holds."""

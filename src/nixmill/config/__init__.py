@@ -12,6 +12,7 @@ from typing import Final
 import msgspec
 
 from nixmill.core.errors import InputError
+from nixmill.core.pin import RootPolicy
 
 FILE_NAME: Final = "nixmill.toml"
 
@@ -63,12 +64,27 @@ class WatchConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """Globs over tags."""
 
 
+class RootsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="kebab"):
+    """`[roots]`: which results a server keeps alive. Read from the default branch only."""
+
+    branches: tuple[str, ...] = ()
+    """Globs of branches whose latest good results are pinned as those of the default branch are; `!` in front excludes,
+    the last match decides. One that begins with `refs/` is compared with the whole ref: `refs/tags/v*`."""
+    policy: RootPolicy | None = None
+    """`require-local`, `pin-if-local` or `pin-in-cache`: what becomes of results that only a cache holds. By default
+    what the server says."""
+    keep: int | None = None
+    """Generations kept of each attribute, the newest one included; by default what the server says, which also has an
+    upper bound."""
+
+
 class ProjectConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="kebab"):
     """All of `nixmill.toml`."""
 
     evaluate: EvaluateConfig = EvaluateConfig()
     build: BuildConfig = BuildConfig()
     watch: WatchConfig = WatchConfig()
+    roots: RootsConfig = RootsConfig()
 
 
 def read_config(text: str, where: str = FILE_NAME) -> ProjectConfig:
@@ -93,7 +109,7 @@ def _remedy(message: str) -> str:
         return "See docs/configuration.md for the fields and their types."
     known = [
         field.encode_name
-        for kind in (ProjectConfig, EvaluateConfig, BuildConfig, WatchConfig)
+        for kind in (ProjectConfig, EvaluateConfig, BuildConfig, WatchConfig, RootsConfig)
         for field in msgspec.structs.fields(kind)
     ]
     close = difflib.get_close_matches(unknown[1], known, n=1)

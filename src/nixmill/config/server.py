@@ -10,7 +10,9 @@ from typing import Literal
 
 import msgspec
 
+from nixmill.config.caches import CacheSettings
 from nixmill.config.forges import ForgeSettings
+from nixmill.config.roots import RootSettings
 from nixmill.core.hook import Hook
 
 
@@ -112,6 +114,9 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
     """None: people sign in with passwords."""
     forges: tuple[ForgeSettings, ...] = ()
     """None: repositories are watched by git alone, and there are no pull requests."""
+    caches: tuple[CacheSettings, ...] = ()
+    """None: nothing is published."""
+    roots: RootSettings = RootSettings()
     sandbox: Literal["require", "off"] = "require"
     """Whether pull requests are evaluated in a sandbox. `off` only where everybody who may open one is trusted."""
     unsandboxed_builds: bool = False
@@ -128,6 +133,8 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Hooks that run at the same time."""
     runs_at_once: int = 4
     """Runs that are worked on at the same time; others wait."""
+    min_free_mib: int = 512
+    """Free space, in MiB, that the disks of the store and of `state` must have for anything new to begin; 0: any."""
     store: str = "auto"
     """As `--store` of `nixmill run`."""
     builders: str | None = None

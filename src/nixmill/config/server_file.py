@@ -10,24 +10,27 @@ import os
 import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, get_args, get_origin
+from typing import Annotated, Any, Final, Literal, TypeVar, get_args, get_origin
 from urllib.parse import urlsplit
 
 import msgspec
 from pydantic import Field
 
-from nixmill.config import forge_mistakes
+from nixmill.config import cache_mistakes, forge_mistakes
+from nixmill.config.caches import CacheSettings
 from nixmill.config.forges import ForgeSettings
 from nixmill.config.mistakes import Mistake, Narrower, Table, key, read_struct, read_toml, refuse
+from nixmill.config.roots import RootSettings
 from nixmill.config.server import Retention, ServerSettings, SmtpSettings
 from nixmill.core.errors import InputError
 from nixmill.core.hook import Hook, check_match
 
+S = TypeVar("S", CacheSettings, RootSettings)
 DEFAULT_FILE: Final = Path("/etc/nixmill/server.toml")
 DOCUMENTATION: Final = "All settings: docs/configuration.md of nixmill."
 PREFIX: Final = "NIXMILL_"
-WRITTEN: Final = {"hooks": "hook", "forges": "forge"}
-"""Fields that are written otherwise than they are called: `[[hook]]` is one hook, `[[forge]]` one forge."""
+WRITTEN: Final = {"hooks": "hook", "forges": "forge", "caches": "cache"}
+"""Fields that are written otherwise than they are called: `[[hook]]` is one hook, `[[forge]]` one forge, and so on."""
 _DAYS: Final = Annotated[int, Field(ge=0, le=36_500)]
 _AT_ONCE: Final = Annotated[int, Field(ge=1, le=10_000)]
 _NARROWER: Final[Narrower] = {
@@ -153,9 +156,17 @@ def _at_home(settings: ServerSettings, directory: Path, environ: Mapping[str, st
     return msgspec.structs.replace(
         settings,
         state=directory / settings.state,
+        caches=tuple(_placed(cache, directory) for cache in settings.caches),
+        roots=_placed(settings.roots, directory),
         projects_file=directory / settings.projects_file if settings.projects_file else None,
         credentials={**from_systemd, **credentials},
     )
+
+
+def _placed(settings: S, directory: Path) -> S:
+    """Return settings whose `directory`, where they have one, is a whole path."""
+    said = settings.directory
+    return msgspec.structs.replace(settings, directory=directory / said) if said is not None else settings
 
 
 def _nonsense(settings: ServerSettings, environ: Mapping[str, str]) -> Iterator[Mistake]:
@@ -172,6 +183,7 @@ def _nonsense(settings: ServerSettings, environ: Mapping[str, str]) -> Iterator[
             yield Mistake(f"[[hook]] {number} match", str(error), error.remedy)
     for forge in settings.forges:
         yield from forge_mistakes.nonsense(forge)
+    yield from cache_mistakes.nonsense(settings)
     for place, name in _credentials_used(settings):
         if name and name not in settings.credentials:
             known = ", ".join(sorted(settings.credentials)) or "none"
@@ -235,6 +247,8 @@ def _credentials_used(settings: ServerSettings) -> Iterator[tuple[str, str]]:
         yield f"[[oidc]] {number} client-secret", provider.client_secret
     for forge in settings.forges:
         yield from forge_mistakes.credentials(forge)
+    for cache in settings.caches:
+        yield from cache_mistakes.credentials(cache)
 
 
 def _file_mistakes(name: str, path: Path, *, guarded: bool) -> Iterator[Mistake]:

@@ -46,6 +46,7 @@ class Action(StrEnum):
     CANCEL = "cancel"
     APPROVE = "approve a commit"
     CLEAR_FAILURE = "clear a remembered failure"
+    PIN = "pin"
     CHANGE_PROJECT = "change a project"
     CHANGE_MEMBERS = "change members"
     DELETE_PROJECT = "delete a project"
@@ -63,6 +64,7 @@ ALLOWED_FROM: Final[Mapping[Action, Role]] = {
     Action.CANCEL: Role.MEMBER,
     Action.APPROVE: Role.MEMBER,
     Action.CLEAR_FAILURE: Role.MEMBER,
+    Action.PIN: Role.MEMBER,
     Action.SEE_HOOK_LOG: Role.MEMBER,
     Action.CHANGE_PROJECT: Role.OWNER,
     Action.CHANGE_MEMBERS: Role.OWNER,
@@ -80,7 +82,7 @@ class Scope(StrEnum):
 
     READ = "read"
     RUN = "run"
-    """Start, retry, cancel."""
+    """Start, retry, cancel, approve, pin."""
     MANAGE = "manage"
     """Everything else."""
 
@@ -94,6 +96,7 @@ SCOPE_OF: Final[Mapping[Action, Scope]] = {
     Action.CANCEL: Scope.RUN,
     Action.APPROVE: Scope.RUN,
     Action.CLEAR_FAILURE: Scope.RUN,
+    Action.PIN: Scope.RUN,
     Action.CHANGE_PROJECT: Scope.MANAGE,
     Action.CHANGE_MEMBERS: Scope.MANAGE,
     Action.DELETE_PROJECT: Scope.MANAGE,

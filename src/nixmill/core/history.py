@@ -17,8 +17,10 @@ from nixmill.core.evaluation import (
     Target,
 )
 from nixmill.core.outcome import Outcome
+from nixmill.core.pin import Pin
 from nixmill.core.run_event import Change, Verdict, Work
 from nixmill.core.trust import Tier, may_reuse
+from nixmill.core.upload import Made, Upload
 from nixmill.nix.attr_path import AttrPath
 from nixmill.nix.store_path import StorePath
 
@@ -166,8 +168,11 @@ class EvaluationPartRow(msgspec.Struct, frozen=True, kw_only=True):
     errors: tuple[EvalError, ...]
 
 
-Row = RunEndRow | EvaluationRow | EvaluationPartRow | AttributeRow | AttemptRow | DifferenceRow
-"""What a run records as it goes; of equal identity the last one wins."""
+Row = RunEndRow | EvaluationRow | EvaluationPartRow | AttributeRow | AttemptRow | DifferenceRow | Pin | Upload | Made
+"""What a run records as it goes; of equal identity the last one wins, but for what says otherwise.
+
+A pin never moves to an older order (`nixmill.core.roots.move`). An upload that is there stays as it is, unless it was
+given up: then it waits anew. Of who made a path the more trusted stands."""
 
 
 class Keep(msgspec.Struct, frozen=True, kw_only=True):

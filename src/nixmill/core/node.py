@@ -19,6 +19,10 @@ Names = frozenset[str]
 NO_NAMES: Final[Names] = frozenset()
 
 
+IN_A_CACHE: Final = "in a cache"
+"""How an attribute is good whose outputs a cache has, and which nothing here needs."""
+
+
 class State(StrEnum):
     """Where a derivation stands. What it stands for once it is `DONE` is its outcome."""
 
@@ -68,6 +72,7 @@ class Node:
         "features",
         "fetchable",
         "fetching",
+        "hard",
         "id",
         "input_names",
         "inputs",
@@ -116,6 +121,7 @@ class Node:
         self.sample: tuple[AttrPath, ...] = ()
         """A few attributes that need it, for display."""
         self.demand: Names = NO_NAMES
+        self.hard: Names = NO_NAMES  # of these; for the rest it is enough that a cache has it
         self.told = False
         self.valid: Names = NO_NAMES
         self.fetchable: Names = NO_NAMES
@@ -125,8 +131,7 @@ class Node:
         self.state = State.UNKNOWN
         self.work = Work.NONE
         self.linked = False
-        self.unmet = 0
-        """Inputs that are not there yet."""
+        self.unmet = 0  # inputs that are not there yet
         self.waiters: list[Node] = []
         """Derivations that wait for some of its outputs."""
         self.waiter_names: list[Names] = []
@@ -138,8 +143,7 @@ class Node:
         self.message = self.machine = ""
         self.fetching: Names = NO_NAMES
         self.started_at = 0.0
-        self.seconds = 0.0
-        """Seconds that all attempts took together."""
+        self.seconds = 0.0  # that all attempts took together
         self.attempts = 0
         self.until: float | None = None
         """When a delayed one is tried again."""
@@ -157,8 +161,11 @@ class Node:
 
     @property
     def missing(self) -> Names:
-        """Outputs that are asked for and not valid."""
-        return self.demand - self.valid
+        """Outputs that are asked for and still to be realised."""
+        lacking = self.demand - self.valid
+        if self.told and lacking <= self.fetchable:
+            return self.hard - self.valid
+        return lacking
 
     @property
     def failed(self) -> bool:
@@ -167,7 +174,9 @@ class Node:
 
     @property
     def how(self) -> str:
-        """How it became good, in a word: `built`, `fetched` or `present`."""
+        """How it became good: `built`, `fetched`, `present` or `in a cache`."""
+        if not self.demand <= self.valid:
+            return IN_A_CACHE
         return {Work.NONE: "present", Work.FETCH: "fetched", Work.BUILD: "built"}[self.work]
 
     def move(self, state: State) -> None:

@@ -19,19 +19,22 @@ from nixmill.nix.attr_path import AttrPath
 from nixmill.nix.store_path import StorePath, derivation_name
 
 SAMPLE_SIZE = 3  # attributes shown for a derivation
+Refuse = Callable[[str, Names], str]
+"""Given system and features: why no machine can ever build such a thing, or ""."""
 
 
 class Plan:
     """Derivations needed by attributes; see the module for how it is driven."""
 
-    def __init__(self, *, keep_going: bool = True, refuse: Callable[[str, Names], str] | None = None) -> None:
-        """Begin empty. `refuse(system, features)` says why no machine can ever build such a thing, or ""."""
+    def __init__(self, *, keep_going: bool = True, refuse: Refuse | None = None, leave_in_caches: bool = False) -> None:
+        """Begin empty. With `leave_in_caches` attributes may stay in caches: only what builds need is fetched."""
         self.nodes: list[Node] = []
         self.keep_going = keep_going
         self.sealed = False
         self.cancelled = False
         self.running: dict[int, Node] = {}
         self._refuse = refuse
+        self._leave_in_caches = leave_in_caches
         self._by_path: dict[StorePath, Node] = {}
         self._names: dict[Names, Names] = {}
         self._name_rows: dict[tuple[Names, ...], tuple[Names, ...]] = {}
@@ -66,7 +69,7 @@ class Plan:
         node.sample = (path, *node.sample)[:SAMPLE_SIZE]
         if node.outputs is None:
             node.outputs = outputs
-        self._demand(node, self._intern(outputs))
+        self._demand(node, self._intern(outputs), hard=not self._leave_in_caches)
         self._drain(node)
         return node
 
@@ -81,8 +84,7 @@ class Plan:
         about_s: float | None = None,
     ) -> Node:
         """Tell a derivation: what it needs and what it makes. Telling it again changes nothing."""
-        node = self._named(drv_path)
-        if node.inputs is not None:
+        if (node := self._named(drv_path)).inputs is not None:
             return node
         if drv_path in inputs:
             raise CycleError([drv_path, drv_path])
@@ -130,8 +132,7 @@ class Plan:
 
     def start(self, drv_path: StorePath, machine: str, now: float) -> Node:
         """Mark a ready derivation as running on a machine; raise `PlanError` where it is not ready."""
-        node = self.node(drv_path)
-        if node.state is not State.READY:
+        if (node := self.node(drv_path)).state is not State.READY:
             raise PlanError(f"{drv_path} cannot start: it is {node.state}. This is a fault of nixmill.")
         self._move(node, State.RUNNING)
         self.running[node.id] = node
@@ -160,8 +161,7 @@ class Plan:
 
     def fail(self, drv_path: StorePath, outcome: Outcome, message: str = "") -> None:
         """Give up on a derivation without an attempt, such as one that is known to fail."""
-        node = self.node(drv_path)
-        if node.id in self.running:
+        if (node := self.node(drv_path)).id in self.running:
             raise PlanError(f"{drv_path} is running, so it cannot be given up. This is a fault of nixmill.")
         node.told = True
         self._blame(node, outcome, None, message)
@@ -241,10 +241,11 @@ class Plan:
 
     def _intern(self, names: Iterable[str]) -> Names:
         """Share equal sets: most derivations have the output `out` and nothing else."""
-        found = frozenset(names)
-        return self._names.setdefault(found, found)
+        return self._names.setdefault(found := frozenset(names), found)
 
-    def _demand(self, node: Node, names: Names) -> None:
+    def _demand(self, node: Node, names: Names, *, hard: bool = True) -> None:
+        if hard and not names <= node.hard:
+            node.hard = self._intern(node.hard | names)
         if not node.demand:
             self._states[node.state] += 1
             self._work[node.work] += 1
@@ -340,7 +341,7 @@ class Plan:
         for dep, names in zip(node.inputs or (), node.input_names, strict=True):
             if names <= dep.valid:
                 continue
-            if not names <= dep.demand or dep.state is State.DONE:
+            if not names <= dep.hard or dep.state is State.DONE:
                 self._demand(dep, names)
                 self._todo.append(dep)
             dep.waiters.append(node)

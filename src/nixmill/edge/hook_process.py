@@ -37,16 +37,26 @@ class HookProcess:
     """A running hook. Raises `OSError` where it cannot be started."""
 
     def __init__(
-        self, command: Sequence[str], environment: Mapping[str, str], directory: Path, write: Callable[[bytes], None]
+        self,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        directory: Path,
+        write: Callable[[bytes], None],
+        *,
+        stdin: int = subprocess.DEVNULL,
+        stdout: int | None = None,
     ) -> None:
-        """Start a command with nothing to read; a thread hands what it writes to `write`, in order, as it comes."""
+        """Start a command; a thread hands what it writes to `write`, in order, as it comes.
+
+        `stdin` is a descriptor it reads, nothing unless given; `stdout` one that takes its standard output instead.
+        """
         self._mark = environment[MARK]
         self._output = _Output(write)
         try:
             self._process = subprocess.Popen(
                 command,
-                stdin=subprocess.DEVNULL,
-                stdout=self._output.writing,
+                stdin=stdin,
+                stdout=self._output.writing if stdout is None else stdout,
                 stderr=self._output.writing,
                 env=environment,
                 cwd=directory,

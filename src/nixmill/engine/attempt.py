@@ -30,6 +30,8 @@ class Attempted(msgspec.Struct, frozen=True, kw_only=True):
     """Inputs that turned out not to be there; they are looked at anew."""
     log_fault: str = ""
     """Why the log is not whole; a build does not fail for its log."""
+    built: bool = False
+    """Whether its builder ran to a good end; else its outputs were there already, or are not."""
     begun: bool = True
     """False for one that never started, or that this run left to others: then there is nothing to record."""
     limits: BuildLimits | None = None
@@ -113,6 +115,7 @@ class Attempt:
             tail=tail,
             kept_directory=observer.kept_directory,
             lost_inputs=self._lost,
+            built=isinstance(result, BuildResult) and result.status is BuildStatus.BUILT,
             log_fault=log_fault,
             limits=limits,
         )

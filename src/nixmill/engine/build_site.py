@@ -11,15 +11,18 @@ from nixmill.core.evaluation import Attribute
 from nixmill.core.machine import refusal
 from nixmill.core.node import PlanError, Settled, State
 from nixmill.core.outcome import Outcome
+from nixmill.core.pin import RootPolicy
 from nixmill.core.plan import Plan
 from nixmill.core.run_event import Planned
 from nixmill.core.schedule import Scheduler
+from nixmill.engine.duties import Duties
 from nixmill.engine.farm import Farm
 from nixmill.engine.memory import Memory
 from nixmill.engine.planner import Planner
 from nixmill.engine.recorder import Recorder
 from nixmill.engine.request import RunDoors, RunRequest, Tell
-from nixmill.engine.settlement import Result, Settlement
+from nixmill.engine.result import Result
+from nixmill.engine.settlement import Settlement
 from nixmill.engine.works import Works
 from nixmill.nix.attr_path import AttrPath
 from nixmill.nix.store_path import StorePath
@@ -36,6 +39,7 @@ class BuildSite:
         tell: Tell,
         settlement: Settlement,
         works: Works,
+        duties: Duties,
     ) -> None:
         """Begin with an empty plan."""
         self._tell = tell
@@ -44,13 +48,15 @@ class BuildSite:
         self._planned: Planned | None = None
         machines = doors.machines
         self.plan = Plan(
-            keep_going=not request.fail_fast, refuse=lambda system, features: refusal(machines, system, features)
+            keep_going=not request.fail_fast,
+            refuse=lambda system, features: refusal(machines, system, features),
+            leave_in_caches=request.pin is not None and request.pin.policy is not RootPolicy.REQUIRE_LOCAL,
         )
         memory = Memory(request, doors)
         self.planner = Planner(self.plan, doors.store, doors.history, memory, may_fetch=doors.may_fetch)
         self.scheduler = Scheduler(self.plan, machines)
         self._farm = Farm(
-            self.plan, self.planner, self.scheduler, doors, request, recorder, tell, self._settle, works, memory
+            self.plan, self.planner, self.scheduler, doors, request, recorder, tell, self._settle, works, memory, duties
         )
 
     def want(self, attribute: Attribute, valid: Collection[StorePath]) -> None:
@@ -133,4 +139,5 @@ class BuildSite:
             culprit=node.culprit.drv_path if node.culprit is not None else None,
             culprit_outcome=node.culprit.outcome if node.culprit is not None else None,
             seconds=node.seconds,
+            outputs=(node.outputs or {}) if good else {},
         )

@@ -13,7 +13,7 @@ from nixmill.core.plan_view import PlannedBuild, PlannedFetch, PlanRow, PlanView
 from nixmill.core.report import RunReport
 from nixmill.core.run_event import Change, Work
 from nixmill.core.why_changed import Explanation
-from nixmill.engine.settlement import Result
+from nixmill.engine.result import Result
 from nixmill.nix.attr_path import AttrPath
 
 COUNTED_MAX = 20_000

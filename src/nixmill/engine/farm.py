@@ -19,6 +19,7 @@ from nixmill.core.schedule import Assignment, Scheduler
 from nixmill.core.waiting import reasons
 from nixmill.doors import BuildLimits
 from nixmill.engine.attempt import Attempt, Attempted
+from nixmill.engine.duties import Duties
 from nixmill.engine.memory import Memory
 from nixmill.engine.planner import Planner
 from nixmill.engine.recorder import Recorder
@@ -49,9 +50,11 @@ class Farm:
         settle: Callable[[], None],
         works: Works,
         memory: Memory,
+        duties: Duties,
     ) -> None:
         """Build `plan` with the machines of `scheduler`; call `settle` whenever derivations may have ended."""
         self._works = works
+        self._duties = duties
         self._memory = memory
         self._plan = plan
         self._planner = planner
@@ -170,7 +173,8 @@ class Farm:
             self._tell(Noticed(text=attempted.log_fault))
         if attempted.begun:
             await self._memory.learn(attempted.row)
-            self._recorder.put(attempted.row, then=lambda: self._tell(self._ended(what, attempted, delay)))
+            owed = self._duties.of_attempt(what.node, attempted)
+            self._recorder.put(attempted.row, *owed, then=lambda: self._tell(self._ended(what, attempted, delay)))
 
     def _delay_s(self, what: Assignment, attempted: Attempted) -> float | None:
         """Return the pause before another attempt; a fetch gets one more, then its derivation is built instead."""

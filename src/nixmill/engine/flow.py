@@ -8,9 +8,7 @@ import asyncio
 import contextlib
 import os
 from collections.abc import Callable, Sequence
-from typing import Final, NamedTuple
-
-import msgspec
+from typing import Final
 
 from nixmill.core.change import BuildClass
 from nixmill.core.diff import Base
@@ -35,33 +33,28 @@ from nixmill.core.run_event import (
     RunStarted,
     Verdict,
 )
-from nixmill.core.source import NoBase, Tree, TreeRequest
+from nixmill.core.source import NoBase, Tree
 from nixmill.core.target import Word, other_words, show_word
 from nixmill.doors import DoorError, NotAllowedError
 from nixmill.engine.build_site import BuildSite
 from nixmill.engine.comparison import EXPLAINED_MAX, evaluate_all
 from nixmill.engine.differences import always_changing_notice, changed_pairs, difference_rows, differences
 from nixmill.engine.dry_run import plan_view
+from nixmill.engine.duties import Duties
 from nixmill.engine.explain import explain_all
 from nixmill.engine.intake import Intake
 from nixmill.engine.parts import Parts
-from nixmill.engine.question import place, question, words_for
+from nixmill.engine.question import place, question
 from nixmill.engine.recorder import Recorder
 from nixmill.engine.request import RunDoors, RunRequest, Tell
 from nixmill.engine.settlement import Settlement
+from nixmill.engine.subject import Subject, find_subject
 from nixmill.engine.task_group import innermost
 from nixmill.engine.works import Works
+from nixmill.nix.attr_path import AttrPath
 
 KNOWN_GROUP: Final = 1000
 """Records of a known evaluation are taken in groups of this size, so that the first build starts soon."""
-
-
-class Subject(NamedTuple):
-    """What a run is about."""
-
-    tree: Tree
-    base: Tree | NoBase
-    words: tuple[Word, ...]
 
 
 class Flow:
@@ -76,9 +69,10 @@ class Flow:
         self._began = doors.clock.monotonic()
         self._recorder = Recorder(doors.history, self._notice, insist=request.insist)
         self._works = works or Works()
-        self._settlement = Settlement(self._recorder, self._tell)
-        self.site = BuildSite(request, doors, self._recorder, self._tell, self._settlement, self._works)
-        self._intake = Intake(self.site, doors.store, self._settlement, self._tell, request)
+        self._duties = Duties(request, doors, self._notice)
+        self._settlement = Settlement(self._recorder, self._duties, self._tell)
+        self.site = BuildSite(request, doors, self._recorder, self._tell, self._settlement, self._works, self._duties)
+        self._intake = Intake(self.site, self._duties, self._settlement, self._tell, request)
         self._evaluating: asyncio.Task[None] | None = None
         self.number = request.number or 0
         self.evaluation_key = ""
@@ -92,14 +86,16 @@ class Flow:
 
     async def check(self) -> Verdict:
         """Carry the change through and return the verdict; raise `InputError` where the request makes no sense."""
-        subject = await self._find_subject()
+        subject = await find_subject(self._doors.source, self._request)
         await self._begin(subject)
         async with asyncio.TaskGroup() as writing:
             writing.create_task(self._recorder.run())
+            duties = writing.create_task(self._duties.run())
+            duties.add_done_callback(lambda _: self._recorder.close())
             try:
                 await self._carry_through(subject)
             finally:
-                self._recorder.close()
+                self._duties.close()
         return await self._end()
 
     def cancel(self) -> None:
@@ -112,18 +108,6 @@ class Flow:
     def hold(self) -> bool:
         """Start nothing more, for a run that is about to be cancelled; say whether something is being built."""
         return self.site.hold()
-
-    async def _find_subject(self) -> Subject:
-        """Find what is tested, what it is compared with, and which targets that means."""
-        source, request = self._doors.source, self._request
-        tree = await source.tree(TreeRequest(directory=request.directory, revision=request.revision))
-        words = await words_for(request, tree, source)
-        if not request.compare:
-            return Subject(tree, NoBase(reason="comparing was switched off"), words)
-        base = await source.base(tree, request.base)
-        if request.base_reason and isinstance(base, Tree):
-            base = msgspec.structs.replace(base, reason=request.base_reason)
-        return Subject(tree, base, words)
 
     async def _begin(self, subject: Subject) -> None:
         """Record the run before anything of it is announced."""
@@ -314,6 +298,15 @@ class Flow:
             verdict = Verdict.NOT_ALLOWED if isinstance(self._trouble, NotAllowedError) else Verdict.INFRASTRUCTURE
             return Stop(verdict=verdict, because=str(self._trouble))
         return None
+
+    @property
+    def evaluated(self) -> bool:
+        """Say whether the whole tree was evaluated, whatever became of single attributes."""
+        return self._intake.ended is not None
+
+    def has(self) -> set[AttrPath]:
+        """Return the paths of all attributes, and of evaluation errors, which may hide some."""
+        return {*self._intake.attributes, *(error.path for error in self._intake.errors)}
 
     def report(self) -> RunReport:
         """Return all that is known of the run."""

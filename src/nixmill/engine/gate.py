@@ -20,6 +20,12 @@ class Gate:
         self._waiting: dict[Ticket, asyncio.Event] = {}
         self.inside: dict[Ticket, float] = {}
         """What has a place, and since when (monotonic)."""
+        self._closed = ""
+
+    def close(self, why: str) -> None:
+        """Let nothing more through, and say why; with an empty reason, let through again."""
+        self._closed = why
+        self._admit()
 
     def set_places(self, machines: Sequence[Machine]) -> None:
         """Learn how many builds each machine takes at once."""
@@ -48,6 +54,8 @@ class Gate:
 
     def reason(self, ticket: Ticket) -> str:
         """Say why something waits here."""
+        if self._closed:
+            return self._closed
         busy = [other for other in self.inside if other.machine == ticket.machine]
         before = sum(1 for other in self.waiting() if other.machine == ticket.machine and other is not ticket)
         names = ", ".join(sorted({f"{other.name} of {other.party.name}" for other in busy})[:2])
@@ -74,5 +82,7 @@ class Gate:
             admitted.set()
 
     def _has_room(self, ticket: Ticket) -> bool:
+        if self._closed:
+            return False
         places = self._places.get(ticket.machine)
         return places is None or sum(1 for other in self.inside if other.machine == ticket.machine) < places

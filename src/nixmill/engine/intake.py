@@ -11,12 +11,14 @@ from nixmill.core.evaluation import (
     EvaluationTrace,
     ImportFromDerivation,
 )
+from nixmill.core.outcome import Outcome
 from nixmill.core.run_event import AttributeErred, AttributeFound, ImportedFromDerivation, Noticed
-from nixmill.doors import Store
 from nixmill.engine.build_site import BuildSite
+from nixmill.engine.duties import Duties
 from nixmill.engine.parts import Parts
 from nixmill.engine.request import RunRequest, Tell
-from nixmill.engine.settlement import Result, Settlement
+from nixmill.engine.result import Result
+from nixmill.engine.settlement import Settlement
 from nixmill.nix.attr_path import AttrPath
 from nixmill.nix.store_path import StorePath
 
@@ -24,10 +26,12 @@ from nixmill.nix.store_path import StorePath
 class Intake:
     """The records of one evaluation on their way into the plan."""
 
-    def __init__(self, site: BuildSite, store: Store, settlement: Settlement, tell: Tell, request: RunRequest) -> None:
+    def __init__(
+        self, site: BuildSite, duties: Duties, settlement: Settlement, tell: Tell, request: RunRequest
+    ) -> None:
         """Hand on to `site`; what the request wants anyway is not skipped for being equal to the base."""
         self._site = site
-        self._store = store
+        self._duties = duties
         self._settlement = settlement
         self._tell = tell
         self._base: Base | None = None
@@ -58,7 +62,7 @@ class Intake:
         paths = {attribute.drv_path for attribute in attributes}
         for attribute in attributes:
             paths.update(path for path in attribute.outputs.values() if path is not None)
-        return await self._store.hold(paths) if paths else set()
+        return await self._duties.lease(paths)
 
     def _take(self, record: EvalRecord, valid: set[StorePath]) -> None:
         match record:
@@ -93,6 +97,8 @@ class Intake:
             return
         anyway |= self._request.rebuild
         known = self._base.reuse(attribute) if self._base is not None and not anyway else None
+        if known is not None and known.outcome is Outcome.SUCCEEDED and self._duties.bound:
+            known = None  # it is equal to something good, and still has to be kept and published
         present = all(path is not None and path in valid for path in attribute.outputs.values())
         if known is None or present:
             self._site.want(attribute, valid)

@@ -8,6 +8,7 @@ each finds in the database what it did before (`nixmill.doors.server.Durable`). 
 import asyncio
 import uuid
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Final
 
 import msgspec
@@ -17,6 +18,7 @@ from nixmill.config import ProjectConfig
 from nixmill.core.change import Change, ChangeState, Origin, Progress
 from nixmill.core.errors import GoneError, InputError
 from nixmill.core.history import AttemptRow
+from nixmill.core.pin import PinRule
 from nixmill.core.posting import CheckState
 from nixmill.core.project import Project, default_branch
 from nixmill.core.run_event import Verdict
@@ -27,11 +29,14 @@ from nixmill.engine.aftermath import Aftermath
 from nixmill.engine.bring import bring
 from nixmill.engine.flow import Flow
 from nixmill.engine.insist import insist
+from nixmill.engine.keeper import Keeper
 from nixmill.engine.known_inputs import known_inputs
 from nixmill.engine.known_projects import project_by_id
 from nixmill.engine.live import log_topic, project_topic, run_topic
+from nixmill.engine.owed import Owed, cache_duties, pin_rule
 from nixmill.engine.reporter import Reporter
 from nixmill.engine.request import RunRequest
+from nixmill.engine.room import Room
 from nixmill.engine.run_teller import RunTeller
 from nixmill.engine.server_doors import ServerDoors
 from nixmill.engine.server_request import config_of, server_request
@@ -41,6 +46,8 @@ from nixmill.engine.works import Works
 
 FETCH_TRIES: Final = 5
 FETCH_AGAIN_S: Final = 3.0
+FULL_S: Final = 5.0
+"""Between two looks whether a disk has room again."""
 GONE_TRIES: Final = 2
 """Further tries for a head that is not there yet."""
 MOVING: Final = frozenset({Origin.PUSH, Origin.TAG, Origin.PULL_REQUEST, Origin.MERGE_QUEUE})
@@ -55,9 +62,11 @@ log = structlog.get_logger("nixmill.journey")
 class Journey:
     """Carries changes through; one for the whole server."""
 
-    def __init__(self, doors: ServerDoors, works: Works, cores: int) -> None:
-        """Share `works` among all runs."""
+    def __init__(self, doors: ServerDoors, works: Works, cores: int, keeper: Keeper, room: Room) -> None:
+        """Share `works` among all runs; `keeper` holds what they rely on, and they begin while there is `room`."""
         self._doors = doors
+        self.keeper = keeper
+        self.room = room
         self._works = works
         self._cores = cores
         self._aftermath = Aftermath(doors)
@@ -167,10 +176,12 @@ class Journey:
         project = await self._project(change)
         teller = RunTeller(change, self._doors.changes, self._doors.live, lambda: self._let_go(change.number))
         teller.told = self.reporter.hurry
+        await self._until_room(change, teller)
         guarded = is_untrusted(change.tier) and self._doors.settings.sandbox == "require"
         readable = await known_inputs(self._doors, project, change) if guarded else ()
         opened = self._doors.open_run(teller.notice, guarded=guarded, readable=readable)
-        async with opened as doors, teller.writing():
+        async with opened as opened_doors, teller.writing():
+            doors = replace(opened_doors, leases=self.keeper)
             request = await self._request(change, project)
             flow = self.flows[change.number] = Flow(request, doors, teller.tell, self._works)
             flow.keys_known = lambda: teller.keys(flow.evaluation_key, flow.base_key)
@@ -178,12 +189,23 @@ class Journey:
                 if (await self._doors.changes.change(change.number) or change).cancel_asked:
                     flow.cancel()
                 if await flow.check() is not Verdict.CANCELLED:
+                    await self._tell_pins(request.pin, change, flow)
                     await _measure(flow, doors.store, teller)
                 for sentence in doors.refused():
                     teller.notice(sentence)
             finally:
                 del self.flows[change.number]
         return True
+
+    async def _until_room(self, change: Change, teller: RunTeller) -> None:
+        """Wait while a disk is nearly full; not longer than anybody wants the run."""
+        if self.room.lacking:
+            teller.notice(f"It waits: {self.room.lacking}.")
+        while self.room.lacking:
+            now = await self._change(change.number)
+            if now is None or now.cancel_asked:
+                return
+            await self._doors.clock.sleep(FULL_S)
 
     async def _conclude(self, number: int) -> None:
         """Count, tell people and programs, and say that it is over. Doing so again changes nothing.
@@ -210,6 +232,7 @@ class Journey:
         await self._aftermath.of(change)
         self.concluded()
         self._taken.discard(number)
+        self.keeper.let_go(number)
         self._doors.live.tell(run_topic(number), ended=True)
         self._doors.live.tell(project_topic(change.project))
 
@@ -253,8 +276,25 @@ class Journey:
         config = await config_of(source, tree, change.commit[:12])
         powers = await self._powers(mirror)
         base = await self._base(change, project, mirror)
-        limits = self._doors.settings.limits
-        return server_request(change, project, config, powers, limits, mirror=mirror, base=base, cores=self._cores)
+        limits, owed = self._doors.settings.limits, await self._owed(change, project, powers)
+        return server_request(
+            change, project, config, powers, limits, mirror=mirror, base=base, cores=self._cores, owed=owed
+        )
+
+    async def _owed(self, change: Change, project: Project, powers: ProjectConfig) -> Owed:
+        """Return what is owed for good results of a run."""
+        settings, root, first = self._doors.settings, None, change
+        while first.retry_of is not None and (earlier := await self._change(first.retry_of)) is not None:
+            root = first = earlier
+        default = default_branch(project, await self._doors.refs.polled(project.id))
+        tips = {ref.name: ref.commit for ref in await self._doors.refs.refs(project.id)}
+        pin = pin_rule(change, root, default, tips.get(change.ref, ""), powers.roots, settings.roots)
+        return Owed(pin=pin, caches=cache_duties(change, project, settings.caches))
+
+    async def _tell_pins(self, rule: PinRule | None, change: Change, flow: Flow) -> None:
+        """Tell the book of pins what the branch has, where all of it was evaluated."""
+        if rule is not None and flow.evaluated and not (change.targets or change.systems):
+            await insist(lambda: self._doors.pins.evaluated(rule, flow.has(), self._doors.clock.now()))
 
     async def _powers(self, mirror: str) -> ProjectConfig:
         try:

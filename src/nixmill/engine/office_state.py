@@ -102,7 +102,7 @@ class StateOffice(RunOffice):
     def _why_going(self, number: int) -> str:
         flow = self.journey.flows.get(number)
         if flow is None:
-            return "is about to go on"
+            return f"waits: {lacking}" if (lacking := self.journey.room.lacking) else "is about to go on"
         lines = self.flow_lines(flow)
         counts = flow.site.plan.counts()
         if counts.running:

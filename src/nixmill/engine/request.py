@@ -9,10 +9,13 @@ from nixmill.core.attempt import RetryPolicy
 from nixmill.core.evaluation import EvaluationLimits, EvaluationSettings
 from nixmill.core.fairness import Party
 from nixmill.core.machine import Machine
+from nixmill.core.pin import PinRule
 from nixmill.core.run_event import RunEvent
 from nixmill.core.target import Word
 from nixmill.core.trust import Tier, may_reuse
 from nixmill.doors import Archive, Builder, BuildLimits, Clock, Evaluator, History, Logs, Source, Store
+from nixmill.doors.cache import Published
+from nixmill.doors.roots import Leases
 from nixmill.doors.server import Failures
 from nixmill.nix.attr_path import AttrPath
 from nixmill.nix.store_path import StorePath
@@ -24,6 +27,14 @@ Tell = Callable[[RunEvent], None]
 def least(said: int, most: int) -> int:
     """Return the smaller of two limits, of which 0 is none."""
     return min(said, most) if said and most else said or most
+
+
+class CacheDuty(msgspec.Struct, frozen=True, kw_only=True):
+    """A cache that takes the results of a run."""
+
+    name: str
+    intermediate: bool = True
+    """Whether it takes every output that was built, and not only those of attributes."""
 
 
 class RunRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,6 +75,10 @@ class RunRequest(msgspec.Struct, frozen=True, kw_only=True):
     """Derivations whose remembered failure does not count."""
     remember: bool = False
     """Believe and remember failures (semantics §6)."""
+    pin: PinRule | None = None
+    """As what its good results are pinned; None: they are not."""
+    caches: tuple[CacheDuty, ...] = ()
+    """Where its good results are published."""
     typed: bool = True
     """Whether its sentences say what to type next; not on a server, where pages lead on."""
 
@@ -87,6 +102,10 @@ class RunDoors:
     history: History
     archive: Archive | None
     """The same history for looking back; None where there is none."""
+    leases: Leases | None = None
+    """Who roots what the run relies on beyond its own life; None: nobody, as on a person's own machine."""
+    published: Published | None = None
+    """What our caches hold; None where there are none."""
     failures: Failures | None = None
     """What is remembered of failures; None where nothing is, as on a person's own machine."""
     may_fetch: bool

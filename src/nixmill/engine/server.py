@@ -18,16 +18,24 @@ from nixmill.core.change import ChangeState
 from nixmill.core.forge import Event
 from nixmill.core.history import Keep, Pruned
 from nixmill.doors import DoorError
+from nixmill.engine.cache_keeper import CacheKeeper
+from nixmill.engine.cache_restore import closure
 from nixmill.engine.courier import CourierDesk
 from nixmill.engine.gate import Gate
 from nixmill.engine.hook_desk import HookDesk
 from nixmill.engine.journey import CHANGE, Journey
+from nixmill.engine.keeper import Keeper, root_rules
 from nixmill.engine.live import run_topic
 from nixmill.engine.office import Asker
 from nixmill.engine.office_pulls import PullOffice
+from nixmill.engine.owed import rule_of
+from nixmill.engine.pin_tidy import tidy_pins
+from nixmill.engine.publisher import Publisher
+from nixmill.engine.room import Room
 from nixmill.engine.server_doors import ServerDoors
 from nixmill.engine.status_desk import StatusDesk
 from nixmill.engine.timers import Timers
+from nixmill.engine.vouching import Vouching
 from nixmill.engine.watch import Watch
 from nixmill.engine.works import Works
 
@@ -47,7 +55,17 @@ class Server(PullOffice):
         """Join the parts; nothing happens before `running`."""
         gate = Gate(doors.clock)
         gate.set_places(doors.machines)
-        journey = Journey(doors, Works(gate), cores)
+        side = doors.store_side
+        self.keeper = Keeper(
+            side.roots,
+            doors.pins,
+            doors.clock,
+            root_rules(doors.settings.roots),
+            tidy=functools.partial(tidy_pins, doors),
+        )
+        places = [place for place in (doors.store_dir, doors.settings.state) if doors.settings.min_free_mib]
+        self.room = Room(gate, doors.clock, places, doors.disk, free_mib=doors.settings.min_free_mib)
+        journey = Journey(doors, Works(gate), cores, self.keeper, self.room)
         watch = Watch(doors, journey.supersede, journey.cancel, journey.reporter.hurry)
         super().__init__(doors, watch, journey, gate)
         self.courier = CourierDesk(doors.outbox, doors.couriers, doors.clock, log, chance=doors.random.random)
@@ -60,6 +78,24 @@ class Server(PullOffice):
             log,
             at_once=doors.settings.hooks_at_once,
             told=lambda run: doors.live.tell(run_topic(run.run)),
+        )
+        rules = {cache.name: rule_of(cache, side.trusted_keys) for cache in doors.settings.caches}
+        self.vouching = Vouching(
+            side.store, side.rebuilder, side.destinations, rules, doors.uploads, doors.clock, log, vouched=self._vouched
+        )
+        self.publisher = Publisher(
+            side.store,
+            side.contents,
+            side.destinations,
+            rules,
+            doors.uploads,
+            doors.clock,
+            log,
+            to_rebuild=self.vouching.wake,
+            locks=side.locks,
+        )
+        self.caches = CacheKeeper(
+            side.own, doors.pins, functools.partial(closure, side.store), side.locks, doors.clock, log
         )
         self.status = StatusDesk(doors, doors.random.random)
         self.reporter = journey.reporter
@@ -92,6 +128,11 @@ class Server(PullOffice):
             self.status.run,
             self.courier.run,
             self.hooks.run,
+            self.keeper.run,
+            self.room.run,
+            self.publisher.run,
+            self.vouching.run,
+            self.caches.run,
             self._upkeep,
             *(functools.partial(self._listen, name) for name in self._doors.forges),
         )
@@ -109,6 +150,10 @@ class Server(PullOffice):
         asyncio.get_running_loop().run_in_executor(None, self._doors.trim)
         self.courier.wake()
         self.hooks.wake()
+        self.publisher.wake()
+
+    def _vouched(self) -> None:
+        self.publisher.wake()
 
     @staticmethod
     async def _for_ever(loop: Callable[[], Awaitable[None]]) -> None:

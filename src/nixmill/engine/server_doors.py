@@ -11,8 +11,10 @@ from nixmill.config.server import ServerSettings
 from nixmill.core.machine import Machine
 from nixmill.core.message import ChannelKind
 from nixmill.doors import Archive, Clock, History, Logs, Source
+from nixmill.doors.cache import Uploads
 from nixmill.doors.forge import AnyForge, Inbox, Merging, PullPages, PullRequests, Statuses
 from nixmill.doors.pages import AdminPages, BuildPages, ProjectPages, RunPages
+from nixmill.doors.roots import PinBook
 from nixmill.doors.server import (
     Accounts,
     Changes,
@@ -30,6 +32,7 @@ from nixmill.doors.server import (
 )
 from nixmill.engine.live import Live
 from nixmill.engine.request import RunDoors
+from nixmill.engine.store_side import StoreSide
 from nixmill.nix.store_path import StorePath
 
 
@@ -77,6 +80,9 @@ class ServerDoors:
     inbox: Inbox
     statuses: Statuses
     pull_pages: PullPages
+    store_side: StoreSide
+    pins: PinBook
+    uploads: Uploads
     source: Source
     """Trees of the mirrors that `remote` keeps."""
     hook_runner: HookRunner

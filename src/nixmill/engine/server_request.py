@@ -16,6 +16,7 @@ from nixmill.core.project import Project, short
 from nixmill.core.source import Tree
 from nixmill.core.target import read_words
 from nixmill.doors import BuildLimits, Source
+from nixmill.engine.owed import NOTHING, Owed
 from nixmill.engine.request import RunRequest, least
 
 MIB: Final = 1024 * 1024
@@ -37,6 +38,7 @@ def server_request(
     mirror: str,
     base: str,
     cores: int,
+    owed: Owed = NOTHING,
 ) -> RunRequest:
     """Return the request; `config` is of the tree that is tested, `powers` of the default branch."""
     said, build = config.evaluate, config.build
@@ -73,6 +75,8 @@ def server_request(
         remember=change.origin is not Origin.MERGE_QUEUE,
         typed=False,
         forgive=frozenset(change.forgive),
+        pin=owed.pin,
+        caches=owed.caches,
         party=Party(
             run=change.number,
             project=project.id,

@@ -12,33 +12,25 @@ import msgspec
 
 from nixmill.core.diff import Base, change_of
 from nixmill.core.evaluation import Attribute, EvalError
-from nixmill.core.history import AttributeRow
-from nixmill.core.outcome import MEANING, Outcome
+from nixmill.core.history import AttributeRow, Row
+from nixmill.core.outcome import MEANING
 from nixmill.core.run_event import AttributeSettled, Work
+from nixmill.engine.duties import Duties
 from nixmill.engine.recorder import Recorder
 from nixmill.engine.request import Tell
+from nixmill.engine.result import Result
 from nixmill.nix.attr_path import AttrPath
-from nixmill.nix.store_path import StorePath
 
 PRESENT: Final = Work.NONE.value
-
-
-class Result(msgspec.Struct, frozen=True, kw_only=True):
-    """How an attribute ended."""
-
-    attribute: Attribute
-    outcome: Outcome
-    how: str
-    culprit: StorePath | None = None
-    culprit_outcome: Outcome | None = None
-    seconds: float = 0.0
 
 
 class Settlement:
     """Results of one run."""
 
-    def __init__(self, recorder: Recorder, tell: Tell) -> None:
-        """Begin with no results."""
+    def __init__(self, recorder: Recorder, duties: Duties, tell: Tell) -> None:
+        """Begin with no results; `duties` does what is owed for good ones before they are recorded."""
+        self._duties = duties
+        duties.record = self._record
         self._run = 0
         self._evaluation = ""
         self._recorder = recorder
@@ -80,18 +72,19 @@ class Settlement:
         """Hold back nothing any more: there is no base, or it is known."""
         held, self._held = self._held or [], None
         for result in held:
-            self._record(result)
+            self._duties.take(result)
 
     def settle(self, result: Result) -> None:
         """Take a final result."""
         self.results.append(result)
         self.present += result.how == PRESENT
         if self._held is None:
-            self._record(result)
+            self._duties.take(result)
         else:
             self._held.append(result)
 
-    def _record(self, result: Result) -> None:
+    def _record(self, result: Result, owed: Sequence[Row]) -> None:
+        """Record a result with what was owed for it, all or nothing; then tell it."""
         result = self._as_before(result)
         attribute = result.attribute
         change = change_of(self._base, attribute, result.outcome)
@@ -115,7 +108,7 @@ class Settlement:
             culprit_outcome=result.culprit_outcome,
             seconds=result.seconds,
         )
-        self._recorder.put(row, then=lambda: self._tell(event))
+        self._recorder.put(row, *owed, then=lambda: self._tell(event))
 
     def _as_before(self, result: Result) -> Result:
         """Let a result that was recorded before the run was broken off stay what it was: built, not merely present."""

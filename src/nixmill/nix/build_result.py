@@ -118,6 +118,16 @@ def is_wrong_machine(message: str) -> bool:
     return any(mark in message for mark in _WRONG_MACHINE)
 
 
+def of_error(message: str) -> BuildResult | None:
+    """Return the result that an error of an old daemon tells (BuildPaths has no results); None where it tells none."""
+    text = plain(message)
+    if "may not be deterministic" in text:
+        return BuildResult(status=BuildStatus.NOT_DETERMINISTIC, message=text)
+    if "failed with exit code" in text or "failed due to signal" in text:
+        return BuildResult(status=BuildStatus.PERMANENT_FAILURE, message=text)
+    return None
+
+
 def _optional_microseconds(reader: Reader) -> Parser[int | None]:
     return (yield from reader.u64()) if (yield from reader.boolean()) else None
 

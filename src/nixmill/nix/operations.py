@@ -19,8 +19,11 @@ from nixmill.nix.store_path import StorePath
 from nixmill.nix.wire import Parser, Reader, string, strings, u64
 from nixmill.nix.worker_protocol import DaemonFacts, Operation
 
+_BUILD_PATHS: Final = 9
 _ADD_TEMP_ROOT: Final = 11
+_ADD_INDIRECT_ROOT: Final = 12
 _SET_OPTIONS: Final = 19
+_COLLECT_GARBAGE: Final = 20
 _QUERY_PATH_INFO: Final = 26
 _QUERY_VALID_PATHS: Final = 31
 _BUILD_DERIVATION: Final = 36
@@ -33,6 +36,8 @@ BUILD_PATHS_WITH_RESULTS_SINCE: Final = 34
 _VERBOSITY_INFO: Final = 3
 _QUIET_BUILD: Final = 7
 _NORMAL_MODE: Final = 0
+_CHECK_MODE: Final = 2
+_RETURN_DEAD: Final = 1
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -84,6 +89,29 @@ def add_temp_root(path: StorePath) -> Operation[None]:
     return Operation("AddTempRoot", u64(_ADD_TEMP_ROOT) + string(path), _one)
 
 
+def add_indirect_root(link: str) -> Operation[None]:
+    """Make a symbolic link to a store path a root, for as long as it is there; anybody may.
+
+    `link` is absolute and, for the daemon, where it is for us. It has to be there already: a collection that does not
+    find it forgets it. A daemon that serves no local store refuses.
+    """
+    return Operation("AddIndirectRoot", u64(_ADD_INDIRECT_ROOT) + string(link), _one)
+
+
+def collect_garbage_dead() -> Operation[list[StorePath]]:
+    """Return what a collection would delete, invalid paths included; nothing is deleted."""
+
+    def answer(reader: Reader) -> Parser[list[StorePath]]:
+        found = yield from _paths(reader)
+        yield from reader.u64()  # bytes freed
+        yield from reader.u64()  # obsolete
+        return found
+
+    no_paths, keep_alive, no_limit, obsolete = strings(()), u64(0), u64(2**64 - 1), u64(0) * 3
+    request = u64(_COLLECT_GARBAGE) + u64(_RETURN_DEAD) + no_paths + keep_alive + no_limit + obsolete
+    return Operation("CollectGarbage", request, answer)
+
+
 def query_valid_paths(paths: Collection[StorePath]) -> Operation[list[StorePath]]:
     """Return those that are valid, without asking any cache."""
     return Operation("QueryValidPaths", u64(_QUERY_VALID_PATHS) + strings(paths) + u64(0), _paths)
@@ -124,9 +152,12 @@ def nar_from_path(path: StorePath, sink: nar.Sink) -> Operation[None]:
 
 
 def build_paths_with_results(
-    targets: Iterable[DerivedPath], facts: DaemonFacts, store_dir: str
+    targets: Iterable[DerivedPath], facts: DaemonFacts, store_dir: str, *, check: bool = False
 ) -> Operation[dict[str, BuildResult]]:
-    """Realise `targets`; results are keyed by their wire form, because a daemon returns them in its own order."""
+    """Realise `targets`; results are keyed by their wire form, because a daemon returns them in its own order.
+
+    With `check`, derivations whose outputs are valid are built once more and compared; the store keeps what it has.
+    """
 
     def answer(reader: Reader) -> Parser[dict[str, BuildResult]]:
         found: dict[str, BuildResult] = {}
@@ -135,8 +166,15 @@ def build_paths_with_results(
             found[target] = yield from build_result.read(reader, facts.minor, store_dir)
         return found
 
-    request = u64(_BUILD_PATHS_WITH_RESULTS) + strings(t.to_wire() for t in targets) + u64(_NORMAL_MODE)
+    mode = _CHECK_MODE if check else _NORMAL_MODE
+    request = u64(_BUILD_PATHS_WITH_RESULTS) + strings(t.to_wire() for t in targets) + u64(mode)
     return Operation("BuildPathsWithResults", request, answer, since=BUILD_PATHS_WITH_RESULTS_SINCE)
+
+
+def check_paths(targets: Iterable[DerivedPath]) -> Operation[None]:
+    """Build valid `targets` once more and compare, on daemons without results: what goes wrong is an error."""
+    request = u64(_BUILD_PATHS) + strings(t.to_wire() for t in targets) + u64(_CHECK_MODE)
+    return Operation("BuildPaths", request, _one)
 
 
 def build_derivation(

@@ -8,14 +8,17 @@ import msgspec
 from nixmill.core.project import Project
 from nixmill.core.view import pages
 from nixmill.core.view import pulls as pull_views
+from nixmill.core.view import roots as root_views
 from nixmill.web import (
     accounts,
     actions,
     hydra_push,
     members,
     pages_admin,
+    pages_caches,
     pages_hook,
     pages_pulls,
+    pages_roots,
     pages_why,
     project_bodies,
     projects_form,
@@ -157,6 +160,17 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
     ("GET", "/p/{name}/pulls"): _page("pull requests", pull_views.PullsPage, events=True),
     ("GET", "/p/{name}/pull/{number}"): _page("pull requests", pull_views.PullPage, events=True),
     ("POST", "/p/{name}/pull/{number}/approve"): _do("pull requests", pages_pulls.Approved, pages_pulls.Approve),
+    ("GET", "/p/{name}/roots"): _page("roots", root_views.ProjectRootsPage),
+    ("POST", "/p/{name}/roots/pin"): _do("roots", pages_roots.PinnedPaths, pages_roots.PinForm),
+    ("POST", "/p/{name}/roots/unpin"): _do("roots", pages_roots.PinnedPaths, pages_roots.UnpinForm),
+    ("GET", "/roots"): _page("roots", root_views.ServerRootsPage),
+    ("POST", "/roots/pin"): _do("roots", pages_roots.PinnedPaths, pages_roots.PinForm),
+    ("POST", "/roots/unpin"): _do("roots", pages_roots.PinnedPaths, pages_roots.UnpinForm),
+    ("GET", "/roots/collection"): _page("roots", root_views.CollectionPage),
+    ("POST", "/roots/collection"): _do("roots", root_views.CollectionPage, actions.Nothing, codes=(202,)),
+    ("GET", "/caches"): _page("roots", root_views.CachesPage),
+    ("GET", "/caches/{name}"): _page("roots", root_views.CachePage),
+    ("POST", "/caches/{name}/retry"): _do("roots", pages_caches.Retried, actions.Nothing),
     ("GET", "/approvals"): _page("pull requests", pull_views.ApprovalsPage, events=True),
     ("POST", "/hook/{name}"): Operation("projects", Accepted, codes=(200, 202)),
     ("POST", "/hook/forge/{name}"): Operation("pull requests", Taken, codes=(200, 202), more=(401,)),

@@ -40,6 +40,8 @@ MODULES: Final = (
     "pages_build",
     "pages_runs",
     "pages_pulls",
+    "pages_roots",
+    "pages_caches",
     "pages_run",
     "pages_project",
 )

@@ -10,6 +10,7 @@ from nixmill.doors.pages import AdminPages, BuildPages, ProjectPages, RunPages
 from nixmill.doors.server import Accounts, Changes, Failures, HookRunner, Keys, Members, Outbox, Projects
 from nixmill.engine.live import Live
 from nixmill.engine.office import Office
+from nixmill.engine.office_roots import CacheDesk, RootDesk
 from nixmill.nix.store_path import DEFAULT_STORE_DIR
 
 
@@ -40,3 +41,5 @@ class Site:
     """By the names in the settings."""
     logs: Logs
     hook_runner: HookRunner
+    root_desk: RootDesk
+    cache_desk: CacheDesk

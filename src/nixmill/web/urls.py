@@ -168,6 +168,42 @@ def runs(project: str = "", before: int | None = None) -> str:
     return with_query("/runs", {"project": project, "before": before})
 
 
+def roots(find: str = "", after: str = "", hand: int | None = None) -> str:
+    """Return what is kept for the whole server."""
+    return with_query("/roots", {"find": find, "after": after, "hand": hand})
+
+
+def roots_of(name: str, ref: str = "", find: str = "", after: str = "", hand: int | None = None) -> str:
+    """Return what is kept for a project, or for a branch of it."""
+    query = {"ref": branch_name(ref), "find": find, "after": after, "hand": hand}
+    return with_query(f"{project(name)}/roots", query)
+
+
+def roots_do(what: str, name: str = "") -> str:
+    """Return where something is pinned or unpinned (`pin`, `unpin`) for a project, else for the server."""
+    return f"{project(name)}/roots/{what}" if name else f"/roots/{what}"
+
+
+def collection() -> str:
+    """Return what a collection of garbage would free."""
+    return "/roots/collection"
+
+
+def caches() -> str:
+    """Return the binary caches."""
+    return "/caches"
+
+
+def cache(name: str) -> str:
+    """Return one binary cache's page."""
+    return f"/caches/{_part(name)}"
+
+
+def cache_retry(name: str) -> str:
+    """Return where uploads that failed are tried again."""
+    return f"{cache(name)}/retry"
+
+
 def queue() -> str:
     """Return what waits and runs."""
     return "/queue"
@@ -218,6 +254,10 @@ GLOBALS: Final[Mapping[str, Callable[..., str]]] = {
         attribute,
         badge,
         branch,
+        cache,
+        cache_retry,
+        caches,
+        collection,
         compare,
         derivation,
         feed,
@@ -235,6 +275,9 @@ GLOBALS: Final[Mapping[str, Callable[..., str]]] = {
         pull_approve,
         pulls,
         queue,
+        roots,
+        roots_do,
+        roots_of,
         run,
         run_do,
         runs,

@@ -62,6 +62,29 @@ class DaemonBuilder:
                     result = await self._secure(result)
         return await self._within_size(result, limits.output_bytes)
 
+    async def check(self, drv_path: StorePath, limits: BuildLimits, observer: BuildObserver) -> BuildResult:
+        """See `Rebuilder`. Of the inputs, which are made present first, the daemon itself builds what is nowhere."""
+        watch = Watch(observer, limits)
+        with errors.explained("build again", drv_path):
+            derivation = await self._home.full_derivation(drv_path)
+            if derivation is None:
+                raise RemoteError(f"{drv_path} is not in the store any more")
+            await self.prepare(drv_path, await self._input_paths(derivation))
+            async with self._machine.builds.use(lambda facts: self._options(facts, limits)) as connection:
+                return watch.judge(await self._checked(connection, drv_path, watch))
+
+    async def _checked(self, connection: Connection, drv_path: StorePath, watch: Watch) -> BuildResult:
+        if connection.facts.minor >= operations.BUILD_PATHS_WITH_RESULTS_SINCE:
+            return await self._build_path(connection, drv_path, watch, check=True)
+        try:
+            await connection.perform(operations.check_paths([all_outputs(drv_path)]), watch)
+        except RemoteError as error:
+            told = build_result.of_error(str(error))
+            if told is None:
+                raise
+            return told
+        return BuildResult(status=BuildStatus.BUILT)
+
     async def fetch(self, paths: Collection[StorePath], observer: BuildObserver) -> dict[StorePath, BuildResult]:
         """Substitute these outputs (with their closures) into the run's store; one result each."""
         return await self._fetch(self._home, paths, observer)
@@ -100,9 +123,11 @@ class DaemonBuilder:
                 raise
             return BuildResult(status=BuildStatus.INPUT_REJECTED, message=str(error), detail=Detail.WRONG_MACHINE)
 
-    async def _build_path(self, connection: Connection, drv_path: StorePath, watch: Watch) -> BuildResult:
-        target = all_outputs(drv_path)
-        operation = operations.build_paths_with_results([target], connection.facts, self._machine.settings.store_dir)
+    async def _build_path(
+        self, connection: Connection, drv_path: StorePath, watch: Watch, *, check: bool = False
+    ) -> BuildResult:
+        target, store_dir = all_outputs(drv_path), self._machine.settings.store_dir
+        operation = operations.build_paths_with_results([target], connection.facts, store_dir, check=check)
         results = await connection.perform(operation, watch)
         if target.to_wire() not in results:
             raise RemoteError(f"it gave no result for {drv_path}")

@@ -124,11 +124,15 @@ class Connection:
     async def send_framed(self, operation: Operation[T], chunks: AsyncIterator[bytes]) -> asyncio.Future[T]:
         """Write a request and the data that follows it; return the answer to come."""
         answer = self.submit(operation)
-        async for chunk in chunks:
-            if not self.usable:
-                break  # the answer says why
-            self._write(wire.frame(chunk))
-            await self._writable.wait()
+        try:
+            async for chunk in chunks:
+                if not self.usable:
+                    break  # the answer says why
+                self._write(wire.frame(chunk))
+                await self._writable.wait()
+        except BaseException:
+            answer.cancel()  # nobody will ask for it; the connection is of no use any more
+            raise
         self._write(wire.END_OF_FRAMES)
         return answer
 

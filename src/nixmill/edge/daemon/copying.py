@@ -78,7 +78,7 @@ def in_order(infos: Mapping[StorePath, PathInfo]) -> list[PathInfo]:
 async def _send(sender: Connection, receiver: Connection, infos: Iterable[PathInfo]) -> None:
     answers = []
     for info in infos:
-        passing = _Passing(sender)
+        passing = Passing(sender)
         contents = sender.submit(operations.nar_from_path(info.path, passing.put))
         contents.add_done_callback(passing.finish)
         plain = msgspec.structs.replace(info, ultimate=False)
@@ -97,10 +97,11 @@ def _seen(answer: asyncio.Future[None]) -> None:
         answer.exception()
 
 
-class _Passing:
+class Passing:
     """Data on its way from one connection to another; pauses the sender while too much waits."""
 
     def __init__(self, sender: Connection) -> None:
+        """Pause `sender` where it must be."""
         self._sender = sender
         self._buffer = bytearray()
         self._finished = False

@@ -32,6 +32,7 @@ class Leases:
         self._held: dict[StorePath, None] = {}
         self._connection: Connection | None = None
         self._opening = asyncio.Lock()
+        self._closed = False
 
     async def hold(self, paths: Collection[StorePath]) -> set[StorePath]:
         """Hold `paths`, then return those that are valid."""
@@ -66,14 +67,24 @@ class Leases:
             await asyncio.sleep(max(0.0, began + REDIAL_S - now()))
 
     async def close(self) -> None:
-        """Let everything go."""
+        """Let everything go; whoever asks later, as a build does that another run waits for, is still answered."""
+        self._closed = True
         await self._discard()
 
     async def _ask(self, paths: Collection[StorePath], new: Collection[StorePath]) -> set[StorePath]:
+        if self._closed:
+            return await self._ask_briefly(paths)
         try:
             return await self._ask_once(await self.connected(), paths, new)
         except ConnectionLostError:
             return await self._ask_once(await self.connected(), paths, ())  # a new connection holds all already
+
+    async def _ask_briefly(self, paths: Collection[StorePath]) -> set[StorePath]:
+        connection = await self._dial()
+        try:
+            return await self._ask_once(connection, paths, ())
+        finally:
+            await connection.close()
 
     async def _ask_once(
         self, connection: Connection, paths: Collection[StorePath], new: Collection[StorePath]

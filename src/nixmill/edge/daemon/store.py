@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple, TypeVar
 
-from nixmill.doors import Missing
+from nixmill.doors import DoorError, Missing
 from nixmill.edge.daemon import address, errors, settings, transport
 from nixmill.edge.daemon.connection import Connection
 from nixmill.edge.daemon.leases import Leases
@@ -100,6 +100,12 @@ class DaemonStore:
                 answers = await connection.submit_all([operations.query_path_info(path) for path in there])
         return {info.path: info for info in answers if info is not None}
 
+    async def dead(self) -> list[StorePath]:
+        """Return what a collection of garbage would delete now; nothing is deleted. What is leased here is not dead."""
+        with errors.explained("list garbage in", self.name):
+            async with self.fresh(self.query_options) as connection:
+                return await connection.perform(operations.collect_garbage_dead())
+
     def query_options(self, facts: DaemonFacts) -> Options:
         """Return the options of connections that ask and fetch."""
         return settings.query_options(self.settings, facts)
@@ -154,10 +160,13 @@ class DaemonStore:
 
 
 @contextlib.asynccontextmanager
-async def open_store(text: str, daemon_settings: DaemonSettings) -> AsyncIterator[DaemonStore]:
+async def open_store(
+    text: str, daemon_settings: DaemonSettings, *, patient: bool = False
+) -> AsyncIterator[DaemonStore]:
     """Open the store at an address (see `address`); leases end when it closes.
 
-    Raise `InputError` for a malformed address, `DoorError` where no daemon answers.
+    Raise `InputError` for a malformed address, `DoorError` where no daemon answers, unless this is `patient`: then each
+    question tries to reach it.
     """
     async with contextlib.AsyncExitStack() as stack:
         where = address.parse(text, daemon_settings)
@@ -165,7 +174,8 @@ async def open_store(text: str, daemon_settings: DaemonSettings) -> AsyncIterato
         local = address.is_local(where, daemon_settings)
         store = DaemonStore(text, daemon_settings, diallers, local=local)
         stack.push_async_callback(store.close)
-        await store.start()
+        with contextlib.suppress(*([DoorError] if patient else [])):
+            await store.start()
         keeper = asyncio.create_task(store.keep_alive(), name=f"leases of {text}")
         stack.push_async_callback(_cancelled, keeper)
         yield store

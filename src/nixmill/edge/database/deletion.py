@@ -11,7 +11,8 @@ from typing import Any, Final, TypeVar
 
 from sqlalchemy import Column, ColumnElement, Connection, Table, delete, exists, select, tuple_, update
 
-from nixmill.edge.database import tables, tables_forge, tables_server
+from nixmill.core.upload import UploadState
+from nixmill.edge.database import tables, tables_forge, tables_roots, tables_server
 from nixmill.edge.database.database import Database
 
 T = TypeVar("T")
@@ -92,10 +93,15 @@ def _steps() -> Iterator[Step]:
     ):
         yield _of_runs(table, column)
     yield _of_project(tables_server.parcel, "project")
-    yield _detach_audit
+    yield _detach(tables_server.audit, tables_server.audit.c.id)
+    yield _unfinished_uploads
+    yield _detach(tables_roots.upload, tables_roots.upload.c.cache, tables_roots.upload.c.path)
     yield _unused_evaluations
     yield _of_project(runs, "project_id")
     for table in (
+        tables_roots.pin,
+        tables_roots.pin_head,
+        tables_roots.hand_pin,
         tables_forge.status,
         tables_forge.approval,
         tables_forge.pull_request,
@@ -145,11 +151,22 @@ def _links_outcomes(connection: Connection, project: int, batch: int) -> int:
     return delete_some(connection, tables.outcome, key.in_(mine), batch)
 
 
-def _detach_audit(connection: Connection, project: int, batch: int) -> int:
-    """Let the audit log forget the project, but not what was done."""
-    of = tables_server.audit.c
-    some = select(of.id).where(of.project == project).limit(batch)
-    return connection.execute(update(tables_server.audit).where(of.id.in_(some)).values(project=None)).rowcount
+def _detach(table: Table, *key: Column[Any]) -> Step:
+    """Let rows forget the project that stay for what they say: what was done, what a cache holds."""
+
+    def step(connection: Connection, project: int, batch: int) -> int:
+        some = select(*key).where(table.c.project == project).limit(batch)
+        mine = tuple_(*key).in_(some)
+        return connection.execute(update(table).where(mine).values(project=None)).rowcount
+
+    return step
+
+
+def _unfinished_uploads(connection: Connection, project: int, batch: int) -> int:
+    """Publish nothing any more of a project that is gone."""
+    of = tables_roots.upload.c
+    unfinished = (of.project == project) & (of.state != UploadState.DONE.value)
+    return delete_some(connection, tables_roots.upload, unfinished, batch)
 
 
 def _unused_evaluations(connection: Connection, _project: int, batch: int) -> int:

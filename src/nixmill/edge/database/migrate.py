@@ -10,7 +10,7 @@ from typing import Final
 from sqlalchemy import Connection, inspect, text
 
 VERSION_TABLE: Final = "nm_schema"
-HEAD: Final = "0003"
+HEAD: Final = "0004"
 _FOLDER: Final = Path(__file__).parent / "migrations"
 
 

@@ -5,7 +5,7 @@ anywhere. An evaluation goes when no run is left that recorded it or found outco
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from sqlalchemy import Connection, Select, cast, delete, exists, func, select
@@ -30,7 +30,7 @@ def doomed_runs(connection: Connection, keep: Keep, now: float) -> list[int]:
     open pull request is as a branch, but the runs of one that was closed only have their time.
     """
     of = tables.run.c
-    killed = _numbers(connection, [run.number for run in crashed_runs(connection)])
+    killed = numbers(connection, [run.number for run in crashed_runs(connection)])
     over = select(of.number, of.started_at, of.project_id, of.ref, of.verdict)
     closed = _closed(connection)
     streams: dict[tuple[int | None, str], list[tuple[int, float]]] = defaultdict(list)
@@ -60,14 +60,14 @@ def _closed(connection: Connection) -> set[tuple[int | None, str]]:
 def attempts_of(connection: Connection, runs: Sequence[int]) -> list[int]:
     """Return the numbers of all attempts of these runs."""
     of = tables.attempt.c
-    query = select(of.number).where(of.run.in_(_numbers(connection, runs))).order_by(of.number)
+    query = select(of.number).where(of.run.in_(numbers(connection, runs))).order_by(of.number)
     return list(connection.execute(query).scalars())
 
 
 def doomed_evaluations(connection: Connection, runs: Sequence[int]) -> int:
     """Return how many evaluations no other run than these has to do with."""
     links = tables.run_evaluation.c
-    others = links.run.not_in(_numbers(connection, runs))
+    others = links.run.not_in(numbers(connection, runs))
     used = exists().where(links.evaluation == tables.evaluation.c.id).where(others)
     return int(connection.execute(select(func.count()).select_from(tables.evaluation).where(~used)).scalar_one())
 
@@ -85,9 +85,9 @@ def forget_some_of_run(connection: Connection, number: int, batch: int) -> bool:
     return False
 
 
-def _numbers(connection: Connection, numbers: Sequence[int]) -> Select[int]:
+def numbers(connection: Connection, values: Iterable[int]) -> Select[int]:
     """Return a query for numbers that are handed over as one parameter: any number of them."""
-    return select(cast(as_table(connection, [str(number) for number in numbers]).c.value, tables.NUMBER))
+    return select(cast(as_table(connection, [str(value) for value in values]).c.value, tables.NUMBER))
 
 
 def give_space_back(connection: Connection) -> bool:

@@ -1,4 +1,4 @@
-"""Forgetting what is only kept for a while: audit log, messages, sessions, tokens, deliveries, failures, statuses."""
+"""Forgetting what is only kept for a while: audit log, messages, sessions, tokens, deliveries, pins and so on."""
 
 import functools
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -7,7 +7,7 @@ from typing import Final
 import msgspec
 from sqlalchemy import ColumnElement, Connection, Table, func, select, update
 
-from nixmill.edge.database import tables, tables_forge, tables_server
+from nixmill.edge.database import tables, tables_forge, tables_roots, tables_server
 from nixmill.edge.database.database import Database
 from nixmill.edge.database.deletion import delete_some
 from nixmill.edge.database.outbox import ParcelState
@@ -57,6 +57,7 @@ def _old(ages: Ages, now: float) -> list[tuple[Table, ColumnElement[bool]]]:
         (tables_server.session, tables_server.session.c.expires_at <= now),
         (tables_server.token, tables_server.token.c.expires_at <= now),
         (tables_server.failure, tables_server.failure.c.expires_at <= now),
+        (tables_roots.hand_pin, tables_roots.hand_pin.c.until <= now),
         (tables_server.delivery_seen, tables_server.delivery_seen.c.at < now - DELIVERY_DAYS * DAY_S),
         (tables_forge.hint, hint.at < now - DELIVERY_DAYS * DAY_S),
         (tables_forge.status, status.due_at.is_(None) & (status.posted_at < now - STATUS_DAYS * DAY_S)),

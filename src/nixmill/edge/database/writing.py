@@ -18,10 +18,13 @@ from nixmill.core.history import (
     RunEndRow,
     RunRow,
 )
+from nixmill.core.pin import Pin
+from nixmill.core.upload import Made, Upload
 from nixmill.doors import DoorError
 from nixmill.edge import process_identity
 from nixmill.edge.database import tables, tables_server
 from nixmill.edge.database.engine import insert_into
+from nixmill.edge.database.pins import record_pins
 from nixmill.edge.database.rows import (
     Values,
     attempt_values,
@@ -32,6 +35,7 @@ from nixmill.edge.database.rows import (
     outcome_values,
     run_values,
 )
+from nixmill.edge.database.uploads import record_made, record_uploads
 
 BATCH: Final = 5_000
 """Rows of one INSERT: large enough to be fast, small enough to bound memory."""
@@ -63,6 +67,9 @@ def record(connection: Connection, rows: Sequence[Row]) -> None:
     outcomes: list[AttributeRow] = []
     ends: list[RunEndRow] = []
     differences: list[DifferenceRow] = []
+    pins: list[Pin] = []
+    uploads: list[Upload] = []
+    made: list[Made] = []
     for row in rows:
         match row:
             case AttemptRow():
@@ -77,11 +84,20 @@ def record(connection: Connection, rows: Sequence[Row]) -> None:
                 ends.append(row)
             case DifferenceRow():
                 differences.append(row)
+            case Pin():
+                pins.append(row)
+            case Upload():
+                uploads.append(row)
+            case Made():
+                made.append(row)
             case _:
                 assert_never(row)
     _attempts(connection, attempts)
     _outcomes(connection, outcomes)
     _upsert(connection, tables_server.difference, [difference_values(row) for row in differences])
+    record_pins(connection, pins)
+    record_made(connection, made)
+    record_uploads(connection, uploads)
     for end in ends:
         _end(connection, end)
 

@@ -1,0 +1,42 @@
+"""How a binary cache is used: lines for `nix.conf`, NixOS, a flake and `netrc`, ready to be copied. Pure.
+
+Source: Nix manual, `nix.conf`: `extra-substituters`, `extra-trusted-public-keys`, `netrc-file`.
+"""
+
+from collections.abc import Sequence
+from urllib.parse import urlsplit
+
+from nixmill.nix.attr_path import quote
+
+
+def nix_conf(address: str, keys: Sequence[str]) -> str:
+    """Return lines for `nix.conf`; without those that there is nothing for."""
+    lines = [f"extra-substituters = {address}"] if address else []
+    lines += [f"extra-trusted-public-keys = {' '.join(keys)}"] if keys else []
+    return "".join(f"{line}\n" for line in lines)
+
+
+def nixos(address: str, keys: Sequence[str]) -> str:
+    """Return settings of a NixOS machine."""
+    return _settings("nix.settings", address, keys)
+
+
+def flake(address: str, keys: Sequence[str]) -> str:
+    """Return what a `flake.nix` says; who uses it is asked whether they trust it."""
+    return _settings("nixConfig", address, keys)
+
+
+def netrc(address: str) -> str:
+    """Return the line of a `netrc` file for a cache that needs a token."""
+    host = urlsplit(address).hostname or ""
+    return f"machine {host} login nixmill password TOKEN\n" if host else ""
+
+
+def _settings(name: str, address: str, keys: Sequence[str]) -> str:
+    lines = [f"  extra-substituters = {_list([address])};"] if address else []
+    lines += [f"  extra-trusted-public-keys = {_list(keys)};"] if keys else []
+    return "\n".join([f"{name} = {{", *lines, "};\n"]) if lines else ""
+
+
+def _list(texts: Sequence[str]) -> str:
+    return f"[ {' '.join(map(quote, texts))} ]"

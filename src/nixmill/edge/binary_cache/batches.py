@@ -1,0 +1,25 @@
+"""Objects that are stored many at a time, in an order that survives a power cut.
+
+A batch is layers: whatever refers to something stands in a later layer. An edge flushes once for all of it, and so
+thousands of small objects do not wait for the disk thousands of times.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol, TypeAlias
+
+from nixmill.doors.cache import Objects
+
+Content: TypeAlias = bytes | Path
+Layer: TypeAlias = Sequence[tuple[str, Content]]
+
+
+class Batches(Objects, Protocol):
+    """Objects of a cache, with a way to put many."""
+
+    async def put_all(self, layers: Sequence[Layer]) -> Sequence[Sequence[bool]]:
+        """Store objects, all durable on return; say for each whether it is new, as `put` does. None is replaced.
+
+        No object appears before those of the layers in front of its own, and none is durable before them. Broken off,
+        some of the first layers' objects stand.
+        """
