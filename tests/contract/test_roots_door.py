@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import re
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -254,6 +255,20 @@ async def test_where_gcroots_may_not_be_written_roots_are_indirect(shared_store:
             await open_roots(store, taken / "gcroots/nixmill", tmp_path, taken)
         direct = await open_roots(store, state / "gcroots/ci/ours", tmp_path, state)
         assert isinstance(direct.roots, DirectRoots)
+
+
+async def test_two_servers_of_a_machine_have_a_directory_each(fresh_store: ScratchStore, tmp_path: Path) -> None:
+    """Each lets go of what it does not know."""
+    state = Path(fresh_store.environment["NIX_STATE_DIR"])
+    async with open_store("auto", settings_of(fresh_store)) as store:
+        opened = [await open_roots(store, None, tmp_path, state, server=name) for name in ("one", "two", "one")]
+        places = [re.search(r"stand in (\S+)\.$", one.sentence)[1] for one in opened]  # type: ignore[index]
+        assert places == [f"{state}/gcroots/nixmill", f"{state}/gcroots/nixmill-two", f"{state}/gcroots/nixmill"]
+        with pytest.raises(InputError, match="belongs to another server"):
+            await open_roots(store, state / "gcroots/nixmill", tmp_path, state, server="two")
+        await opened[0].roots.add([StorePath(f"{fresh_store.store_dir}/{'0' * 32}-x")])
+        assert await opened[1].roots.standing() == set()
+        assert await opened[2].roots.standing() == {"0" * 32}
 
 
 async def test_a_directory_that_others_may_write_to_is_refused(shared_store: ScratchStore, tmp_path: Path) -> None:

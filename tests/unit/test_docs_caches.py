@@ -24,7 +24,7 @@ from tests.support.house import ROOT
 
 CACHES: Final = (ROOT / "docs/caches.md").read_text()
 ROOTS: Final = (ROOT / "docs/roots.md").read_text()
-OTHERS: Final = [(name, (ROOT / "docs" / name).read_text()) for name in ("server.md", "configuration.md")]
+SETTING_UP: Final = (ROOT / "docs/server.md").read_text()
 _BLOCK: Final = re.compile(r"^( *)```toml\n(.*?)^ *```", re.DOTALL | re.MULTILINE)
 _SECRET: Final = re.compile(r'"(/etc/nixmill/secrets/[^"]*)"')
 
@@ -81,11 +81,9 @@ def test_there_is_an_example_of_each_kind_and_class_and_format(tmp_path: Path) -
         assert f"**{kind}**: " in CACHES
 
 
-@pytest.mark.parametrize("text", [text for _, text in OTHERS], ids=[name for name, _ in OTHERS])
-def test_what_other_documents_say_of_caches_is_read_too(text: str, tmp_path: Path) -> None:
-    for number, block in enumerate(one for one in blocks(text) if "[[cache]]" in one):
-        (tmp_path / str(number)).mkdir()
-        assert read(tmp_path / str(number), block).caches
+def test_the_cache_of_a_first_server_is_read_too(tmp_path: Path) -> None:
+    (block,) = [block for block in blocks(SETTING_UP) if "[[cache]]" in block]
+    assert [cache.name for cache in read(tmp_path, block).caches] == ["main"]
 
 
 def test_what_a_repository_may_say_is_read() -> None:

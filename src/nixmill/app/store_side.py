@@ -1,5 +1,7 @@
 """Opens the server's own store, the roots in it, and the caches it is published to."""
 
+import contextlib
+import secrets
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -71,6 +73,14 @@ async def _open_roots(app: "App", settings: ServerSettings, store: DaemonStore) 
         log.warning("results are not rooted: the store is not that of this machine", store=store.name)
         return NoRoots()
     nix = await app.installation()
-    opened = await open_roots(store, settings.roots.directory, settings.state, Path(nix.state_dir))
+    server = _server_id(settings.state / "server.id")
+    opened = await open_roots(store, settings.roots.directory, settings.state, Path(nix.state_dir), server=server)
     log.info(opened.sentence)
     return opened.roots
+
+
+def _server_id(file: Path) -> str:
+    """Return what tells this server from others on the machine, made at the first start."""
+    with contextlib.suppress(FileExistsError), file.open("x", encoding="ascii") as stream:
+        stream.write(secrets.token_hex(4))
+    return file.read_text(encoding="ascii")

@@ -11,8 +11,9 @@ class RootSettings(msgspec.Struct, frozen=True, kw_only=True):
     """How results stay alive."""
 
     directory: Path | None = None
-    """Of our garbage-collector roots; None: `gcroots/nixmill` in Nix's state directory, or, where that may not be
-    written, indirect roots in the server's own state directory, which the daemon registers."""
+    """Of our garbage-collector roots, shared with no other server; None: `gcroots/nixmill` in Nix's state directory
+    (`gcroots/nixmill-ID` where another server has that), or, where that may not be written, indirect roots in the
+    server's own state directory, which the daemon registers."""
     policy: RootPolicy = RootPolicy.PIN_IF_LOCAL
     """`require-local`, `pin-if-local` or `pin-in-cache`: what becomes of good results that only a cache holds."""
     keep: int = 1

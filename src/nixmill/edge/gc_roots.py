@@ -86,10 +86,13 @@ class IndirectRoots(DirectRoots):
         await _tell(self._store, (operations.add_indirect_root(f"{directory}/{name}") for name in names))
 
 
-async def open_roots(store: DaemonStore, directory: Path | None, state: Path, nix_state_dir: Path) -> OpenedRoots:
+async def open_roots(
+    store: DaemonStore, directory: Path | None, state: Path, nix_state_dir: Path, *, server: str = ""
+) -> OpenedRoots:
     """Choose where roots stand: a directory in Nix's `gcroots`, else one of ours with indirect roots.
 
-    `directory` is what the settings say, `state` the server's own directory. Raises `InputError` where the configured
+    `directory` is what the settings say, `state` the server's own directory. `server` tells servers apart that share a
+    machine: each lets go of what it does not know in its directory. Raises `InputError` where the configured
     directory cannot be used, where neither can, or where the store is not of this machine.
     """
     if not store.local:
@@ -100,7 +103,10 @@ async def open_roots(store: DaemonStore, directory: Path | None, state: Path, ni
     gcroots = nix_state_dir / "gcroots"
     if directory is None or _lies_in(directory, gcroots):
         direct = directory or gcroots / "nixmill"
-        why_not = await asyncio.to_thread(prepare, direct)
+        why_not = await asyncio.to_thread(prepare, direct, server)
+        if why_not and directory is None and server:
+            direct = gcroots / f"nixmill-{server}"
+            why_not = await asyncio.to_thread(prepare, direct, server) and why_not
         if not why_not:
             roots: Roots = DirectRoots(store, Links(direct, store.settings.store_dir))
             return OpenedRoots(roots, f"Garbage-collector roots stand in {direct}.")
@@ -109,7 +115,7 @@ async def open_roots(store: DaemonStore, directory: Path | None, state: Path, ni
     else:
         why_not = f"{directory} is not below {gcroots}."
     own = (directory or state / "roots").absolute()
-    if why_own_not := await asyncio.to_thread(prepare, own):
+    if why_own_not := await asyncio.to_thread(prepare, own, server):
         raise _unusable(why_own_not)
     roots = IndirectRoots(store, Links(own, store.settings.store_dir))
     return OpenedRoots(roots, f"Garbage-collector roots stand in {own}, known to the Nix daemon: {why_not}")

@@ -21,13 +21,16 @@ MODE: Final = 0o755
 """Everybody may look: programs that list roots run as anybody."""
 _NEW: Final = ".new-"
 """Begins the name of a link that is about to take another's place."""
+CLAIM: Final = ".server"
+"""Names the server that a directory belongs to; no root, as no store path is called so."""
 _HASH_PART: Final = re.compile(rf"[0-9a-df-np-sv-z]{{{HASH_LENGTH}}}")
 
 
-def prepare(directory: Path) -> str:
+def prepare(directory: Path, server: str = "") -> str:
     """Make a directory for links where there is none; return why it cannot be used, empty where it can.
 
-    Whoever else could write there could let go of our roots.
+    Whoever else could write there could let go of our roots. So could another server, which lets go of what it does
+    not know: the first one to use a directory claims it.
     """
     try:
         directory.parent.mkdir(parents=True, exist_ok=True)
@@ -44,9 +47,19 @@ def prepare(directory: Path) -> str:
             left.unlink()
         with tempfile.TemporaryFile(dir=directory):
             pass
+        if server and _claimed(directory, server) != server:
+            return f"{directory} belongs to another server of this machine ({directory / CLAIM} names it)."
     except OSError as error:
         return f"{error.filename or directory}: {error.strerror}."
     return ""
+
+
+def _claimed(directory: Path, server: str) -> str:
+    """Return which server a directory belongs to: this one, where it belonged to none."""
+    claim = directory / CLAIM
+    with contextlib.suppress(FileExistsError), claim.open("x", encoding="utf-8") as stream:
+        stream.write(server)
+    return claim.read_text(encoding="utf-8", errors="replace")
 
 
 class Made(NamedTuple):

@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import functools
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Final
 
 import structlog
@@ -17,7 +17,9 @@ from nixmill.core.access import Sight
 from nixmill.core.change import ChangeState
 from nixmill.core.forge import Event
 from nixmill.core.history import Keep, Pruned
+from nixmill.core.view.pages import Need
 from nixmill.doors import DoorError
+from nixmill.engine import kept_numbers
 from nixmill.engine.cache_keeper import CacheKeeper
 from nixmill.engine.cache_restore import closure
 from nixmill.engine.courier import CourierDesk
@@ -225,7 +227,14 @@ class Server(PullOffice):
                 found[f"statuses.{outcome}"] = float(getattr(self.status, outcome))
             for outcome in ("ended", "lost"):
                 found[f"hooks.{outcome}"] = float(getattr(self.hooks, outcome))
+            found |= kept_numbers.numbers(self.keeper.last, await self.publisher.numbers(), self.caches.numbers)
         return found
+
+    async def needs(self, sight: Sight) -> Sequence[Need]:
+        """See `Office`."""
+        found = await super().needs(sight)
+        kept = kept_numbers.needs(self.keeper.last, await self.publisher.numbers()) if sight.everything else []
+        return [*found, *kept]
 
     async def replay(self, asker: Asker, parcel: int) -> bool:
         """See `Office`."""

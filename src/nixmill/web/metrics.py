@@ -43,6 +43,13 @@ SERIES: Final = (
     Series("messages", "messages", ("outcome",), "Tries to deliver messages since the server started."),
     Series("statuses", "statuses", ("outcome",), "Tries to post statuses on forges since the server started."),
     Series("hooks", "hooks", ("outcome",), "Hooks that ended since the server started."),
+    Series("roots.standing", "roots_standing", (), "Roots that stand in the store."),
+    Series("roots.wanted", "roots_wanted", (), "Roots that should stand."),
+    Series("roots.faults", "roots_faults", (), "Roots that cannot be made."),
+    Series("uploads", "uploads", ("cache", "state"), "Paths that were asked to be published."),
+    Series("published.bytes", "published_bytes", ("cache",), "Bytes that were sent since the server started."),
+    Series("cache.paths", "cache_paths", ("cache",), "Paths in a cache of ours when it was last looked at."),
+    Series("cache.bytes", "cache_bytes", ("cache",), "Their bytes."),
     Series("remotes.out_of_reach", "remotes_out_of_reach", (), "Projects that could not be looked at the last time."),
 )
 """The first whose prefix fits names a number."""
@@ -74,7 +81,8 @@ def _set(gauges: Mapping[str, Gauge], key: str, value: float) -> None:
     """Set the number that the database, or the engine, calls `key`; one that has no name here is left out."""
     for one in SERIES:
         if key == one.prefix or (one.labels and key.startswith(f"{one.prefix}.")):
-            labels = key.removeprefix(one.prefix).removeprefix(".").split(".") if one.labels else []
+            rest = key.removeprefix(one.prefix).removeprefix(".")
+            labels = rest.rsplit(".", len(one.labels) - 1) if one.labels else []
             gauge = gauges[one.name]
             (gauge.labels(*labels) if labels else gauge).set(value)
             return
