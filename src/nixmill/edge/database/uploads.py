@@ -7,7 +7,7 @@ import msgspec
 from sqlalchemy import Connection, bindparam, case, func, or_, select, update
 from sqlalchemy import Row as SqlRow
 
-from nixmill.core.trust import Tier
+from nixmill.core.trust import Tier, is_untrusted
 from nixmill.core.upload import Made, Upload, UploadState
 from nixmill.edge.database import tables
 from nixmill.edge.database.database import Database
@@ -47,20 +47,28 @@ def record_uploads(connection: Connection, rows: Sequence[Upload]) -> None:
 
 
 def record_made(connection: Connection, rows: Sequence[Made]) -> None:
-    """Record who built paths, in the open transaction; of two builds of a path the newer one stands."""
+    """Record who built paths, in the open transaction; of two builds of a path the newer one stands.
+
+    What nobody has to vouch for has a row only where it takes the place of one that somebody had to: most paths are
+    built by branches alone.
+    """
     newest: dict[StorePath, Made] = {}
     for row in rows:
         if row.path not in newest or row.at >= newest[row.path].at:
             newest[row.path] = row
-    values = [
-        {"path": row.path, "tier": row.tier.value, "run": row.run, "attempt": row.attempt, "at": row.at}
-        for _, row in sorted(newest.items())
-    ]
+    ordered = [row for _, row in sorted(newest.items())]
+    of = made_table.c
     new = insert_into(connection.dialect.name, made_table)
     change = {name: new.excluded[name] for name in ("tier", "run", "attempt", "at")}
-    newer = new.excluded["at"] >= made_table.c["at"]
-    upsert = new.on_conflict_do_update(index_elements=[made_table.c.path], set_=change, where=newer)
-    _in_batches(connection, upsert, values)
+    upsert = new.on_conflict_do_update(index_elements=[of.path], set_=change, where=new.excluded["at"] >= of["at"])
+    _in_batches(connection, upsert, [_made_values(row) for row in ordered if is_untrusted(row.tier)])
+    standing = update(made_table).where(of.path == bindparam("key_path"), of["at"] <= bindparam("key_at"))
+    trusted = [_made_values(row) for row in ordered if not is_untrusted(row.tier)]
+    _in_batches(connection, standing, [{**row, "key_path": row.pop("path"), "key_at": row["at"]} for row in trusted])
+
+
+def _made_values(row: Made) -> Values:
+    return {"path": row.path, "tier": row.tier.value, "run": row.run, "attempt": row.attempt, "at": row.at}
 
 
 class SqlUploads:
