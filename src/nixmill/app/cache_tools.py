@@ -12,11 +12,9 @@ import structlog
 from nixmill.app.caches import trusted_keys
 from nixmill.cli.wiring import StoreChoice
 from nixmill.config.caches import CacheKind
-from nixmill.config.roots import RootSettings
 from nixmill.config.server import ServerSettings
 from nixmill.core.errors import InputError
 from nixmill.core.machine import LOCAL
-from nixmill.core.roots import RootRules
 from nixmill.edge.binary_cache.open import open_cache
 from nixmill.edge.cache_lock_files import CacheLockFiles
 from nixmill.edge.database.database import open_database
@@ -31,6 +29,7 @@ from nixmill.engine.cache_locks import CacheLocks
 from nixmill.engine.cache_restore import Restorer, Upstream, closure
 from nixmill.engine.cache_tools import CacheTools
 from nixmill.engine.cache_verifier import CacheVerifier, Elsewhere, Restore
+from nixmill.engine.keeper import root_rules
 from nixmill.engine.owed import rule_of
 from nixmill.nix.store_path import StorePath
 
@@ -58,7 +57,7 @@ async def open_tools(app: "App", settings: ServerSettings, *, building: bool) ->
     async with contextlib.AsyncExitStack() as stack:
         where = settings.database or settings.state / "nixmill.sqlite"
         database = await stack.enter_async_context(open_database(where, password=_password(settings)))
-        pins = SqlPins(database, _rules(settings.roots))
+        pins = SqlPins(database, root_rules(settings.roots))
         uploads, history = SqlUploads(database, clock.now), SqlHistory(database, clock.now)
         known, restore, elsewhere = await _store(app, settings, stack) if building else (_alone, _no_store, _nobody)
         keeper = CacheKeeper(_own(app, settings), pins, known, locks, clock, quiet)
@@ -101,15 +100,6 @@ async def _nobody(_cache: str, _paths: Collection[StorePath]) -> Collection[Stor
 
 async def _no_store(_path: StorePath, _deriver: StorePath | None) -> str:
     raise InputError("No store is open, so nothing can be repaired.", "This is a mistake in nixmill.")
-
-
-def _rules(roots: RootSettings) -> RootRules:
-    return RootRules(
-        gone_days=roots.gone_days,
-        pull_request_days=roots.pull_request_days,
-        pull_request_open_days=roots.pull_request_open_days,
-        pull_request_runs=roots.pull_request_runs,
-    )
 
 
 def _password(settings: ServerSettings) -> str:

@@ -12,6 +12,7 @@ from nixmill.config.server import ServerSettings
 from nixmill.core.errors import InputError
 from nixmill.core.installation import NixInstallation
 from nixmill.core.publish import takes_project
+from nixmill.core.upload import ResultClass
 from nixmill.doors import DoorError, Logs
 from nixmill.doors.cache import Destination
 from nixmill.doors.serving import CacheInfo, Served
@@ -108,7 +109,7 @@ async def _open_own(opened: OpenCaches, cache: CacheSettings, parts: CacheParts)
     opened.own.append(OwnCache(name=cache.name, stock=own, limits=limits_of(cache), keys=own.signer.public))
     served = opened.served[cache.name] = _serve(own, _info(cache, parts))
     keys = tuple(public_key(text) for text in opened.public_keys[cache.name])
-    opened.read.append(ReadCache(name=cache.name, files=ServedFiles(served), keys=keys, unsigned=not keys))
+    _read(opened, cache, ReadCache(name=cache.name, files=ServedFiles(served), keys=keys, unsigned=not keys))
 
 
 def _open_straight(opened: OpenCaches, cache: CacheSettings, keys: Sequence[SecretKey], parts: CacheParts) -> None:
@@ -163,4 +164,10 @@ def _read_over_http(opened: OpenCaches, cache: CacheSettings, stack: AsyncExitSt
     if keys and cache.url.startswith(("https://", "http://")):
         files = HttpFiles(cache.url, cache.name)
         stack.push_async_callback(files.aclose)
-        opened.read.append(ReadCache(name=cache.name, files=files, keys=keys))
+        _read(opened, cache, ReadCache(name=cache.name, files=files, keys=keys))
+
+
+def _read(opened: OpenCaches, cache: CacheSettings, files: ReadCache) -> None:
+    """Let runs fetch from a cache, but never what pull requests built: here nobody could tell it from the rest."""
+    if cache.results is not ResultClass.PULL_REQUEST:
+        opened.read.append(files)

@@ -36,6 +36,7 @@ def prepare(directory: Path, server: str = "") -> str:
         directory.parent.mkdir(parents=True, exist_ok=True)
         with contextlib.suppress(FileExistsError):
             directory.mkdir(mode=MODE)
+            directory.chmod(MODE)  # whatever our umask is: nothing in it is secret, and only we may write
         found = directory.lstat()
         if not stat.S_ISDIR(found.st_mode):
             return f"{directory} is no directory."

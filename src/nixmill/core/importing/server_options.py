@@ -14,10 +14,10 @@ _NO_EFFECTS: Final = "nixmill runs no effects of hercules-ci."
 _HOOKS: Final = "What should happen after a build can be a [[hook]] of the server (docs/notifications.md)."
 _NO_KEY: Final = "repositories of a forge are fetched by https with the forge's own token."
 _BUILDERS: Final = "nixmill builds where Nix builds: on this machine, and on the builders Nix is configured for."
-_NO_UPLOAD: Final = "nixmill has no step of its own that fills a binary cache."
+_NO_UPLOAD: Final = "caches are tables of the server's settings, with keys of their own."
 _UPLOAD: Final = (
-    "Let the builders' post-build-hook or a [[hook]] on `succeeded` do it: the outputs stand in the file that"
-    " NIXMILL_JSON names."
+    "Write a [[cache]] table: kind `disk` or `s3` for a cache of nixmill's own, `copy` for one that `nix copy` fills,"
+    " `command` for Cachix, Attic and niks3 (docs/caches.md)."
 )
 _SYSTEMS: Final = "nixmill checks the systems that its machines can build."
 _FEWER_SYSTEMS: Final = "For fewer, write `systems` in nixmill.toml or in a jobset."
