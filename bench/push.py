@@ -1,10 +1,11 @@
 """What publishing many small paths costs, beside `nix copy` to the same kind of cache: `python -m bench.push`.
 
-All write a signed binary cache into a new directory on the same disk, in turns; the best of each counts. Ours is durable
-on return, `nix copy` is not; `--elsewhere /dev/shm` leaves the disk out of it. The limit is against a `nix copy` for
-each path as it is built, as hooks and other servers do it. Beside it stands one `nix copy` of everything, which no
-server can run before the last build has ended: as it is (xz, no listings), and with zstd and listings, as ours writes
-them. There creating files is most of what either does. The exit code is 1 where ours is not LIMIT times as fast.
+All write a signed binary cache into a new directory on the same disk, in turns; the best of each counts. Ours is
+durable on return, `nix copy` is not; `--elsewhere /dev/shm` leaves the disk out of it. The limit is against a
+`nix copy` for each path as it is built, as hooks and other servers do it. Beside it stands one `nix copy` of
+everything, which no server can run before the last build has ended: as it is (xz, no listings), and with zstd and
+listings, as ours writes them. There creating files is most of what either does. The exit code is 1 where ours is not
+LIMIT times as fast.
 """
 
 import argparse

@@ -1,5 +1,6 @@
 """What is owed for good results, whichever way they became good: roots first, pins and uploads with the outcome."""
 
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -12,6 +13,7 @@ from nixmill.core.pin import Pin, PinRule, RootPolicy
 from nixmill.core.run_event import AttributeSettled, Noticed, Verdict
 from nixmill.core.upload import Made, Upload
 from nixmill.doors import DoorError
+from nixmill.engine import duties
 from nixmill.engine.flow import Flow
 from nixmill.engine.request import CacheDuty, RunRequest
 from nixmill.nix.store_path import StorePath
@@ -33,8 +35,12 @@ class Leases:
     before_asking: list[bool] = field(default_factory=list)
     """For each call, whether the store had not been asked about the paths yet."""
 
+    times: Counter[StorePath] = field(default_factory=Counter)
+    """How often each path was to be rooted."""
+
     async def hold(self, run: int, paths: Collection[StorePath]) -> dict[StorePath, str]:
         del run
+        self.times.update(paths)
         self.before_asking.append(not self.world.store.held.intersection(set(paths) - self.held))
         if self.failure is not None:
             raise self.failure
@@ -71,7 +77,8 @@ class Kept:
 
 
 @pytest.fixture
-def kept() -> Kept:
+def kept(monkeypatch: pytest.MonkeyPatch) -> Kept:
+    monkeypatch.setattr(duties, "WAITS_S", (0.0, 0.0))
     world = World()
     return Kept(world, Leases(world))
 
@@ -127,16 +134,16 @@ async def test_without_a_rule_a_run_is_rooted_and_owes_nothing_more(kept: Kept) 
     assert kept.uploads() == set()
 
 
-async def test_one_path_of_a_thousand_that_cannot_be_rooted_is_its_own_attributes_trouble(kept: Kept) -> None:
-    outs = commit(kept.world, *(f"a{number}" for number in range(1000)))
-    kept.leases.refuses[outs["a500"]] = 1000
+async def test_one_path_of_hundreds_that_cannot_be_rooted_is_its_own_attributes_trouble(kept: Kept) -> None:
+    outs = commit(kept.world, *(f"a{number}" for number in range(300)))
+    kept.leases.refuses[outs["a150"]] = 1000
     await kept.check()
     settled = kept.world.settled()
-    assert settled["a500"].outcome is Outcome.INFRASTRUCTURE
-    assert "the directory is full" in settled["a500"].how
-    assert {event.outcome for name, event in settled.items() if name != "a500"} == {Outcome.SUCCEEDED}
-    assert len(kept.pins()) == 999
-    assert "a500" not in kept.pins()
+    assert settled["a150"].outcome is Outcome.INFRASTRUCTURE
+    assert "the directory is full" in settled["a150"].how
+    assert {event.outcome for name, event in settled.items() if name != "a150"} == {Outcome.SUCCEEDED}
+    assert len(kept.pins()) == 299
+    assert "a150" not in kept.pins()
     attempts = [row for row in kept.world.history.attempt_rows.values() if row.outcome is not Outcome.SUCCEEDED]
     assert attempts == [], "no build's result is rewritten"
 
@@ -199,3 +206,18 @@ async def test_what_is_deleted_by_force_is_never_announced_good(kept: Kept) -> N
     assert event.outcome is Outcome.INFRASTRUCTURE
     assert "vanished" in event.how
     assert kept.pins() == {}
+
+
+async def test_what_is_built_on_the_way_is_rooted_as_well(kept: Kept) -> None:
+    needed = kept.world.store.derivation("needed", [])
+    commit(kept.world, "user", needs=[needed])
+    await kept.check()
+    assert set(kept.world.store.outputs(needed).values()) <= kept.leases.held
+
+
+async def test_what_was_not_there_when_it_was_rooted_is_rooted_again_once_it_is(kept: Kept) -> None:
+    """A collection that had looked for roots in between has passed over that root."""
+    paths = commit(kept.world, "built", "there")
+    kept.world.store.put(paths["there"])
+    await kept.check()
+    assert (kept.leases.times[paths["built"]], kept.leases.times[paths["there"]]) == (2, 1)

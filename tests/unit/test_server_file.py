@@ -8,6 +8,7 @@ from nixmill.config.projects_file import parse
 from nixmill.config.server import ServerSettings
 from nixmill.config.server_file import read_server_settings, settings_file
 from nixmill.core.errors import InputError
+from nixmill.nix.signature import secret_text
 from tests.support.house import ROOT
 
 FULL = """
@@ -199,5 +200,9 @@ def test_what_the_documentation_shows_is_understood(tmp_path: Path, block: str) 
     secrets.mkdir()
     for name in re.findall(r'(?:password|secret|token) = "([a-z-]+)"', block):
         (secrets / name).touch(mode=0o400)
+    for name in re.findall(r'^keys = \["([^"]+)"', block, re.MULTILINE):
+        (secrets / name).write_text(secret_text(name, bytes(32)))
+        (secrets / name).chmod(0o400)
+        block = re.sub(rf"^{name} = .*\n", "", block, flags=re.MULTILINE)
     here = re.sub(r'"/[^"]*/secrets/[^"]*"', '"database.secret"', block)
     assert read_server_settings(written(tmp_path, here), {"CREDENTIALS_DIRECTORY": str(secrets)})
