@@ -20,8 +20,8 @@ from nixmill.edge.binary_cache.keys import make_key, read_key
 from nixmill.edge.binary_cache.names import log_name
 from nixmill.edge.binary_cache.objects_disk import DiskObjects
 from nixmill.edge.binary_cache.open import open_cache
-from nixmill.edge.binary_cache.store_logs import AttemptLogs
 from nixmill.edge.binary_cache.store_destination import StoreDestination
+from nixmill.edge.binary_cache.store_logs import AttemptLogs
 from nixmill.edge.binary_cache.store_served import StoreServed
 from nixmill.edge.daemon import open_store
 from nixmill.edge.daemon.copying import in_order

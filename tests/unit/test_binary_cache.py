@@ -214,7 +214,7 @@ async def test_an_entry_is_found_by_its_hash(world: World) -> None:
     assert await world.cache.entry(hash_part(path_of(99))) is None
 
 
-@pytest.mark.parametrize("kind", ["archive", "cut", "gone", "narinfo", "signature", "listing", "reference", "mine"])
+@pytest.mark.parametrize("kind", ["archive", "cut", "gone", "narinfo", "signature", "listing", "mine"])
 async def test_what_is_corrupt_is_told(world: World, kind: str) -> None:
     await world.cache.push(world.chain(2), world.shop)
     entry = next(e for e in await world.entries() if e.narinfo.info.path == path_of(1))
@@ -235,8 +235,6 @@ async def test_what_is_corrupt_is_told(world: World, kind: str) -> None:
             contents[name] = contents[name].replace(b"Sig: new-1:", b"Sig: new-1:A")
         case "listing":
             contents[names.listing_name(path_of(1))] = b'{"version":1,"root":{"type":"symlink","target":"x"}}'
-        case "reference":
-            del contents[names.narinfo_name(path_of(0))]
         case _:
             contents[name] = contents[names.narinfo_name(path_of(0))]
     assert len(await world.cache.verify(entry)) == 1

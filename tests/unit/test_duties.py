@@ -40,7 +40,7 @@ class Leases:
 
     async def hold(self, run: int, paths: Collection[StorePath]) -> dict[StorePath, str]:
         del run
-        self.times.update(paths)
+        self.times.update(list(paths))
         self.before_asking.append(not self.world.store.held.intersection(set(paths) - self.held))
         if self.failure is not None:
             raise self.failure
@@ -218,6 +218,6 @@ async def test_what_is_built_on_the_way_is_rooted_as_well(kept: Kept) -> None:
 async def test_what_was_not_there_when_it_was_rooted_is_rooted_again_once_it_is(kept: Kept) -> None:
     """A collection that had looked for roots in between has passed over that root."""
     paths = commit(kept.world, "built", "there")
-    kept.world.store.put(paths["there"])
+    kept.world.store.add(paths["there"])
     await kept.check()
     assert (kept.leases.times[paths["built"]], kept.leases.times[paths["there"]]) == (2, 1)

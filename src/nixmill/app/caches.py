@@ -35,9 +35,11 @@ from nixmill.edge.daemon.store import DaemonStore
 from nixmill.edge.database.database import Database
 from nixmill.edge.database.published_logs import SqlPublishedLogs
 from nixmill.edge.database.shelf import SqlShelf
+from nixmill.edge.database.uploads import RECHECK_S
 from nixmill.edge.notify.credentials import Credentials
 from nixmill.edge.publish_command import CommandDestination
 from nixmill.edge.publish_copy import CopyDestination
+from nixmill.edge.publish_remembered import Remembered
 from nixmill.edge.system_clock import SystemClock
 from nixmill.engine.cache_keeper import OwnCache, limits_of
 from nixmill.engine.owed import rule_of
@@ -69,6 +71,10 @@ class CacheParts:
     stack: AsyncExitStack
     """Closes what has to be closed."""
 
+    def shelf(self, cache: CacheSettings, believed_s: float | None = None) -> SqlShelf:
+        """Return what was published to a cache that keeps no list itself."""
+        return SqlShelf(self.database, cache.name, self.store_dir, SystemClock().now, believed_s=believed_s)
+
     def published_logs(self, cache: CacheSettings) -> SqlPublishedLogs:
         """Return which logs readers of a cache may see."""
         takes = functools.partial(takes_project, rule_of(cache))
@@ -93,7 +99,8 @@ async def open_caches(parts: CacheParts) -> OpenCaches:
             case CacheKind.COMMAND:
                 secrets = Credentials(settings.credentials)
                 named = {name.upper().replace("-", "_"): secrets.of_settings(name) for name in cache.environment}
-                opened.destinations[cache.name] = CommandDestination(cache.command, scratch, environment, named)
+                command = CommandDestination(cache.command, scratch, environment, named)
+                opened.destinations[cache.name] = Remembered(command, parts.shelf(cache, believed_s=RECHECK_S))
     return opened
 
 
@@ -121,7 +128,7 @@ def _open_straight(opened: OpenCaches, cache: CacheSettings, keys: Sequence[Secr
             "Choose another kind for it, such as `disk`.",
         )
     clock = SystemClock()
-    shelf = SqlShelf(parts.database, cache.name, parts.store_dir, clock.now)
+    shelf = parts.shelf(cache)
     opened.destinations[cache.name] = StoreDestination(parts.store, shelf)
     opened.served[cache.name] = StoreServed(
         parts.store,

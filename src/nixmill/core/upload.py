@@ -57,7 +57,9 @@ class Upload(msgspec.Struct, frozen=True, kw_only=True):
 class Made(msgspec.Struct, frozen=True, kw_only=True):
     """Under which tier a path was built here, the last time; what was fetched has none.
 
-    A path is built only where it is not there, so the last build is the one that what is there came from.
+    A path is built only where it is not there, so the last build is the one that what is there came from. What nobody
+    may trust is recorded when its build begins: whatever becomes of the build then, its output is never taken for
+    somebody else's.
     """
 
     path: StorePath
@@ -68,3 +70,5 @@ class Made(msgspec.Struct, frozen=True, kw_only=True):
     """When it was built, or came out the same when it was built again."""
     drv_path: StorePath | None = None
     """What the attempt built. Only read: it comes from the attempt, and is None where that was forgotten."""
+    inputs: tuple[StorePath, ...] = ()
+    """What the build read. Only written: what rests on something is trusted no more than that."""

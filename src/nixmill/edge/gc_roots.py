@@ -40,16 +40,19 @@ class DirectRoots:
         self._store = store
         self._links = links
         self._told: set[str] = set()
-        """Names of links that the daemon was told of since we began: a crash may have come in between before."""
+        """Names of links to valid paths that the daemon was told of since we began: a crash may have come in between.
+
+        A collection skips links to what is not valid when it looks, so of that the daemon is told again once it is.
+        """
 
     async def add(self, paths: Collection[StorePath]) -> dict[StorePath, str]:
         """See `Roots`."""
         new, faults = await asyncio.to_thread(self._links.make, paths)
         untold = [path for path in paths if path not in faults and (path in new or hash_part(path) not in self._told)]
-        names = {hash_part(path) for path in untold}
-        await self._register(names)
+        valid = await self._store.valid(untold)
+        await self._register({hash_part(path) for path in untold})
         await _tell(self._store, map(operations.add_temp_root, untold))
-        self._told |= names
+        self._told.update(map(hash_part, valid))
         return faults
 
     async def standing(self) -> set[str]:

@@ -11,6 +11,8 @@ from nixmill.core.history import AttemptRow
 from nixmill.core.outcome import Outcome
 from nixmill.core.run_event import Work, WorkStarted
 from nixmill.core.schedule import Assignment
+from nixmill.core.trust import Tier
+from nixmill.core.upload import Made
 from nixmill.doors import Builder, BuildLimits, DoorError
 from nixmill.engine.observer import Observer
 from nixmill.engine.request import RunDoors, Tell
@@ -36,13 +38,18 @@ class Attempted(msgspec.Struct, frozen=True, kw_only=True):
     """False for one that never started, or that this run left to others: then there is nothing to record."""
     limits: BuildLimits | None = None
     """What it was held to: the limits of the run that began it, which are not those of a run that joined it."""
+    made: Sequence[Made] = ()
+    """Its outputs as builds of the run that began it, whoever joined it: `Attempt.made`."""
 
 
 class Attempt:
     """Carries out one assignment."""
 
-    def __init__(self, number: int, run: int, what: Assignment, derivation: Derivation | None, doors: RunDoors) -> None:
-        """Prepare attempt `number`; `derivation` is known where it has to be built."""
+    def __init__(
+        self, number: int, run: int, what: Assignment, derivation: Derivation | None, doors: RunDoors, tier: Tier
+    ) -> None:
+        """Prepare attempt `number` of a run of a tier; `derivation` is known where it has to be built."""
+        self.tier = tier
         self._what = what
         self._derivation = derivation
         self._doors = doors
@@ -74,6 +81,19 @@ class Attempt:
     def begins_now(self) -> None:
         """Note the time: until now it may have waited for a place."""
         self.row = msgspec.structs.replace(self.row, started_at=self._doors.clock.now())
+
+    def made(self) -> list[Made]:
+        """Return its outputs as builds under the tier of its run: none of a fetch.
+
+        Of a fixed-output derivation neither: its name proves what is in it, whoever built it.
+        """
+        if self._what.work is not Work.BUILD or (self._derivation is not None and self._derivation.fixed_output):
+            return []
+        row, now, inputs = self.row, self._doors.clock.now(), tuple(self._inputs())
+        paths = [path for path in (self._what.node.outputs or {}).values() if path is not None]
+        return [
+            Made(path=path, tier=self.tier, run=row.run, attempt=row.number, at=now, inputs=inputs) for path in paths
+        ]
 
     def observer(self, tell: Tell) -> Observer:
         """Return who watches it; makes its log."""
@@ -109,15 +129,17 @@ class Attempt:
             output_bytes=output_bytes,
         )
         tail = () if ending.outcome is Outcome.SUCCEEDED else tuple(observer.tail)
+        built = isinstance(result, BuildResult) and result.status is BuildStatus.BUILT
         return Attempted(
             row=row,
             ending=ending,
             tail=tail,
             kept_directory=observer.kept_directory,
             lost_inputs=self._lost,
-            built=isinstance(result, BuildResult) and result.status is BuildStatus.BUILT,
+            built=built,
             log_fault=log_fault,
             limits=limits,
+            made=self.made() if built else (),
         )
 
     async def _do(self, limits: BuildLimits, observer: Observer) -> BuildResult | Trouble:

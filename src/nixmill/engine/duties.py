@@ -15,10 +15,12 @@ from nixmill.core.history import Row
 from nixmill.core.node import IN_A_CACHE, Node
 from nixmill.core.outcome import Outcome
 from nixmill.core.pin import Pin
+from nixmill.core.trust import is_untrusted
 from nixmill.core.upload import Made, Upload
 from nixmill.doors import DoorError
 from nixmill.doors.roots import Leases
-from nixmill.engine.attempt import Attempted
+from nixmill.engine.attempt import Attempt, Attempted
+from nixmill.engine.insist import insist
 from nixmill.engine.request import RunDoors, RunRequest
 from nixmill.engine.result import Result
 from nixmill.nix.store_path import StorePath
@@ -50,15 +52,40 @@ class Duties:
         return self._request.pin is not None or bool(self._request.caches)
 
     async def lease(self, paths: Collection[StorePath]) -> set[StorePath]:
-        """Root `paths`, then return those that are valid: in this order none of them can go any more."""
+        """Root `paths`, then return those that are valid: in this order none of them can go any more.
+
+        A collection that looks for roots now passes over those of paths that are not there yet: once these are, they
+        are rooted again.
+        """
         if not paths:
             return set()
         await self._root([path for path in paths if path not in self._leased])
-        return await self._doors.store.hold(paths)
+        valid = await self._doors.store.hold(paths)
+        self._leased.difference_update(path for path in paths if path not in valid)
+        return valid
 
     def take(self, result: Result) -> None:
         """Take a final result; it is recorded once what is owed for it is done."""
         self._queue.put_nowait(result)
+
+    def of_beginning(self, attempt: Attempt) -> Sequence[Row]:
+        """Return who builds, where that matters to caches: known before the end, as an end may never be heard of."""
+        return attempt.made() if self._request.number is not None and is_untrusted(attempt.tier) else ()
+
+    async def imported(self, drv_paths: Collection[StorePath]) -> None:
+        """Record who built what an evaluation imported, where that matters to caches."""
+        party, number = self._request.party, self._request.number
+        if number is None or not drv_paths or not is_untrusted(party.tier):
+            return
+        derivations, now = await self._doors.store.derivations(drv_paths), self._doors.clock.now()
+        made = [
+            Made(path=StorePath(output.path), tier=party.tier, run=number, attempt=0, at=now)
+            for derivation in derivations.values()
+            if not derivation.fixed_output
+            for output in derivation.outputs.values()
+            if output.path
+        ]
+        await insist(lambda: self._doors.history.record(made))
 
     def of_attempt(self, node: Node, attempted: Attempted) -> Sequence[Row]:
         """Return what is owed for an attempt that went well: who built its outputs, and their uploads.
@@ -71,8 +98,7 @@ class Duties:
             self._queue.put_nowait(paths)
         if not attempted.built:
             return ()
-        row, tier, now = attempted.row, self._request.party.tier, self._doors.clock.now()
-        made = [Made(path=path, tier=tier, run=row.run, attempt=row.number, at=now) for path in paths]
+        made = [one for one in attempted.made if one.path in paths]
         caches = [cache.name for cache in self._request.caches if cache.intermediate]
         return [*made, *self._uploads(paths, caches)] if self._request.number is not None else ()
 

@@ -105,7 +105,8 @@ class Farm:
                 first = await self._doors.history.next_attempts(ATTEMPT_BLOCK)
                 self._numbers = list(range(first + ATTEMPT_BLOCK - 1, first - 1, -1))
             derivation = self._planner.derivations.get(what.drv_path)
-            attempt = Attempt(self._numbers.pop(), number, what, derivation, self._doors)
+            tier = self._request.party.tier
+            attempt = Attempt(self._numbers.pop(), number, what, derivation, self._doors, tier)
             task = self._tasks[what.node.id] = group.create_task(self._carry_out(what, attempt))
             task.add_done_callback(functools.partial(self._came_back, what, attempt))
 
@@ -121,7 +122,7 @@ class Farm:
             self._inbox.put_nowait((what, task.result()))
 
     def _begin(self, attempt: Attempt) -> None:
-        self._recorder.put(attempt.row)
+        self._recorder.put(attempt.row, *self._duties.of_beginning(attempt))
 
     def _limits(self, what: Assignment) -> BuildLimits:
         """Return the request's limits, made tighter by what the attribute says of itself."""

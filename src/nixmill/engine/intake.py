@@ -54,6 +54,7 @@ class Intake:
     async def take(self, records: Sequence[EvalRecord]) -> None:
         """Take a group of records. Derivations are leased before this returns (semantics §2)."""
         valid = await self._lease([record for record in records if isinstance(record, Attribute)])
+        await self._duties.imported({each.drv_path for each in records if isinstance(each, ImportFromDerivation)})
         for record in records:
             self._take(record, valid)
         await self._site.grow()

@@ -2,7 +2,8 @@
 
 Not only the path itself: whatever went into it and was built by a pull request alone is built again before it, else
 the second build would rest on the first one's trust. Each path that came out the same is recorded at once, so a crash
-loses at most the builds under way.
+loses at most the builds under way. No cache is locked meanwhile: what it lacks is asked again when it is published to,
+and whatever then turns out to need a second build comes back here.
 """
 
 import asyncio

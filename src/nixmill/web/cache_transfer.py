@@ -118,9 +118,14 @@ async def _send_file(
 
 
 def _open(path: Path) -> IO[bytes] | None:
+    """Open a file, and nothing that somebody put in its place meanwhile: a link may lead anywhere."""
     with contextlib.suppress(FileNotFoundError):
-        return path.open("rb", buffering=0)
+        return open(path, "rb", buffering=0, opener=_opener)
     return None
+
+
+def _opener(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
 
 
 async def _chunks(file: IO[bytes], start: int, length: int) -> AsyncIterator[bytes]:

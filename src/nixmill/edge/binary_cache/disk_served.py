@@ -1,11 +1,12 @@
 """A cache in a directory as it is served over HTTP: archives as files, which the kernel sends."""
 
 import asyncio
+import os
 from pathlib import Path
 
 from nixmill.doors import DoorError
 from nixmill.doors.serving import CacheInfo, ServedObject
-from nixmill.edge.binary_cache.objects_disk import DiskObjects
+from nixmill.edge.binary_cache.objects_disk import DiskObjects, open_file
 from nixmill.edge.binary_cache.objects_served import SMALL_BYTES, archive_tag, is_archive, media_type, small
 
 
@@ -33,11 +34,13 @@ class DiskServed:
 
 def _found(name: str, path: Path) -> ServedObject | None:
     try:
-        size = path.stat().st_size
-        if not is_archive(name) and size <= SMALL_BYTES:
-            return small(name, path.read_bytes())
-    except (FileNotFoundError, NotADirectoryError):
-        return None
+        file = open_file(path)
+        if file is None:
+            return None
+        with file:
+            size = os.fstat(file.fileno()).st_size
+            if not is_archive(name) and size <= SMALL_BYTES:
+                return small(name, file.readall())
     except OSError as error:
         sentence = f"The object {name} of a cache cannot be read: {error.strerror}. Look at {path}."
         raise DoorError(sentence, door="cache", action="read", subject=name, retryable=True) from error

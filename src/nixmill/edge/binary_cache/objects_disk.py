@@ -15,6 +15,7 @@ import itertools
 import os
 import secrets
 import shutil
+import stat
 import time
 from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -211,9 +212,8 @@ def _wanted(left: int | None) -> int:
 
 def _begin(place: Path, start: int, length: int | None) -> tuple[io.FileIO | None, bytes]:
     """Return the first piece of a file, and the file where there may be more of it."""
-    try:
-        file = io.FileIO(place)
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+    file = open_file(place)
+    if file is None:
         return None, b""
     file.seek(start)
     chunk = file.read(_wanted(length))
@@ -223,12 +223,31 @@ def _begin(place: Path, start: int, length: int | None) -> tuple[io.FileIO | Non
     return None, chunk
 
 
+def open_file(place: Path) -> io.FileIO | None:
+    """Open the file of an object for reading; None where there is none.
+
+    Whatever else is there was put there by others, and is none: a link may lead to our secrets, a pipe never ends.
+    """
+    try:
+        file = io.FileIO(place, opener=lambda path, flags: os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK))
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        return None
+    except OSError as error:
+        if error.errno in {errno.ELOOP, errno.ENXIO}:
+            return None
+        raise
+    if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        return file
+    file.close()
+    return None
+
+
 def _size(place: Path) -> int | None:
     try:
-        found = place.stat()
+        found = place.lstat()
     except (FileNotFoundError, NotADirectoryError):
         return None
-    return None if place.is_dir() else found.st_size
+    return found.st_size if stat.S_ISREG(found.st_mode) else None
 
 
 def _move(file: Path, place: Path) -> None:

@@ -19,11 +19,6 @@ async def verify(objects: Batches, found: NarInfo, keys: Sequence[PublicKey]) ->
     path = found.info.path
     if keys and not found.info.content_address and not signed_by(found.info, keys):
         wrong.append(f"No key of this cache ({', '.join(key.name for key in keys)}) has signed {path} truly.")
-    wrong += [
-        f"{path} refers to {reference}, which the cache does not hold."
-        for reference in found.info.references
-        if reference != path and await objects.size(names.narinfo_name(reference)) is None
-    ]
     return wrong + await _archive(objects, found)
 
 

@@ -3,7 +3,7 @@
 import base64
 import binascii
 from collections.abc import Collection
-from typing import Any, Final, NamedTuple
+from typing import Annotated, Any, Final, NamedTuple
 
 import msgspec
 from sqlalchemy import ColumnElement, Connection, Integer, Row, Select, and_, cast, exists, func, or_, select
@@ -28,13 +28,17 @@ _POLICIES: Final = {policy.value: policy for policy in RootPolicy}
 _outputs: Final = msgspec.json.Decoder(dict[str, StorePath])
 
 
+_Text = Annotated[str, msgspec.Meta(pattern=r"\A[^\x00]*\Z")]
+"""Anything that a database takes."""
+
+
 class Place(NamedTuple):
     """Where a page of pins ends: the last pin on it."""
 
-    ref: str
-    path: str
+    ref: _Text
+    path: _Text
     """As it is stored."""
-    order: int
+    order: Annotated[int, msgspec.Meta(ge=0, le=2**62)]
 
     def shown(self) -> str:
         """Return it for an address."""

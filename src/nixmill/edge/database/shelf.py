@@ -1,7 +1,8 @@
-"""What is published to a cache that is served straight from the store: its members, each a row of an upload.
+"""What was published to a cache that keeps no list itself: its members, each a row of an upload.
 
-Members are closed under references: what a path needs is recorded with it, in one transaction. All of them are rooted
-(`FactReader`). A member that is asked for again after long waits like a new one, and is a member meanwhile.
+Such are caches served straight from the store, and those that cannot be asked. Members are closed under references:
+what a path needs is recorded with it, in one transaction. Those of caches served from the store are rooted
+(`FactReader`); one that is asked for again after long waits like a new one, and is a member meanwhile.
 """
 
 from collections.abc import Callable, Collection, Mapping
@@ -23,12 +24,21 @@ _STATES: Final = (UploadState.DONE.value, UploadState.WAITING.value)
 class SqlShelf:
     """The members of one cache. Implements `nixmill.edge.binary_cache.store_destination.Shelf`."""
 
-    def __init__(self, database: Database, cache: str, store_dir: str, now: Callable[[], float]) -> None:
-        """Use an opened database."""
+    def __init__(
+        self,
+        database: Database,
+        cache: str,
+        store_dir: str,
+        now: Callable[[], float],
+        *,
+        believed_s: float | None = None,
+    ) -> None:
+        """Use an opened database. With `believed_s` a member is one for so long after it was published."""
         self._database = database
         self._cache = cache
         self._store_dir = store_dir
         self._now = now
+        self._believed_s = believed_s
 
     async def member(self, hash_part: str) -> StorePath | None:
         """Return the member with a hash part."""
@@ -68,4 +78,7 @@ class SqlShelf:
     def _is_member(self) -> ColumnElement[bool]:
         """Return the condition for members: what waits was one only if it was done before."""
         of = upload.c
+        if self._believed_s is not None:
+            recent = of.done_at > self._now() - self._believed_s
+            return (of.cache == self._cache) & (of.state == UploadState.DONE.value) & recent
         return (of.cache == self._cache) & of.state.in_(_STATES) & of.done_at.is_not(None)

@@ -24,6 +24,7 @@ RECHECK_S: Final = 24 * 3600.0
 """Age from which a finished upload that is asked for anew is looked at again: the cache may have deleted the path."""
 FAULT_MAX: Final = 4_000
 """Characters of a fault that are kept."""
+_TIERS: Final = tuple(Tier)
 _GIVEN_UP: Final = (UploadState.REFUSED.value, UploadState.FAILED.value)
 
 
@@ -38,7 +39,7 @@ def record_uploads(connection: Connection, rows: Sequence[Upload]) -> None:
     of, wanted = upload_table.c, new.excluded
     given_up = or_(*(of.state == state for state in _GIVEN_UP))  # IN cannot be sent for many rows at once
     stale = (of.state == UploadState.DONE.value) & (of.done_at < wanted.at - RECHECK_S)
-    change = {column.name: wanted[column.name] for column in of if not column.primary_key}
+    change: dict[str, Any] = {column.name: wanted[column.name] for column in of if not column.primary_key}
     change["done_at"] = case((stale, of.done_at), else_=None)  # what was done once stays a member where it is served
     upsert = new.on_conflict_do_update(
         index_elements=list(upload_table.primary_key), set_=change, where=given_up | stale
@@ -50,10 +51,10 @@ def record_made(connection: Connection, rows: Sequence[Made]) -> None:
     """Record who built paths, in the open transaction; of two builds of a path the newer one stands.
 
     What nobody has to vouch for has a row only where it takes the place of one that somebody had to: most paths are
-    built by branches alone.
+    built by branches alone. What was built from something that somebody has to vouch for is no better than that.
     """
     newest: dict[StorePath, Made] = {}
-    for row in rows:
+    for row in _lowered(connection, rows):
         if row.path not in newest or row.at >= newest[row.path].at:
             newest[row.path] = row
     ordered = [row for _, row in sorted(newest.items())]
@@ -65,6 +66,22 @@ def record_made(connection: Connection, rows: Sequence[Made]) -> None:
     standing = update(made_table).where(of.path == bindparam("key_path"), of["at"] <= bindparam("key_at"))
     trusted = [_made_values(row) for row in ordered if not is_untrusted(row.tier)]
     _in_batches(connection, standing, [{**row, "key_path": row.pop("path"), "key_at": row["at"]} for row in trusted])
+
+
+def _lowered(connection: Connection, rows: Sequence[Made]) -> list[Made]:
+    """Return rows in the order in which they were made, each under the weakest tier that its build rests on."""
+    read = {path for row in rows if not is_untrusted(row.tier) for path in row.inputs}
+    if not read:
+        return list(rows)
+    of = made_table.c
+    known = select(of.path, of.tier).where(of.path.in_(select(as_table(connection, read).c.value)))
+    weak = {path: Tier(tier) for path, tier in connection.execute(known) if is_untrusted(Tier(tier))}
+    lowered = []
+    for row in sorted(rows, key=lambda row: row.at):
+        weakest = min((row.tier, *(weak[path] for path in row.inputs if path in weak)), key=_TIERS.index)
+        lowered.append(msgspec.structs.replace(row, tier=weakest))
+        weak |= {row.path: weakest} if is_untrusted(weakest) else {}
+    return lowered
 
 
 def _made_values(row: Made) -> Values:
