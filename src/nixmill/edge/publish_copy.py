@@ -89,7 +89,9 @@ def _batches(paths: Sequence[StorePath]) -> Iterator[Sequence[StorePath]]:
 
 def _check(url: str) -> None:
     parts = urlsplit(url)
-    if parts.password is not None or {"password", "secret-access-key"} & parse_qs(parts.query).keys():
+    # A name without a password is a token, but of ssh, where it is the user.
+    named = parts.username is not None and parts.scheme in {"http", "https"}
+    if named or parts.password is not None or {"password", "secret-access-key"} & parse_qs(parts.query).keys():
         raise InputError(
             "The address of a cache holds a password, which every user of this machine could read.",
             "Take it out, and put it where Nix looks for it: the file that its setting `netrc-file` names.",
