@@ -11,6 +11,7 @@ from nixmill.core.history import EvaluationRow, RunEndRow
 from nixmill.core.outcome import Outcome
 from nixmill.core.pin import HandPin, Pin, PinRule, RootPolicy
 from nixmill.core.project import pull_request_ref
+from nixmill.core.realised import Realised
 from nixmill.core.roots import DAY_S, RootRules, wanted
 from nixmill.core.run_event import Verdict
 from nixmill.core.trust import Tier
@@ -21,7 +22,9 @@ from nixmill.edge.database.history import SqlHistory
 from nixmill.edge.database.pins import SqlPins
 from nixmill.edge.database.projects import SqlProjects
 from nixmill.nix.attr_path import AttrPath
+from nixmill.nix.realisation import Realisation
 from nixmill.nix.store_path import StorePath
+from tests.fakes.store import make_path
 from tests.support.databases import database, place, postgres
 from tests.support.history_rows import an_attribute, an_evaluation, an_outcome, drv
 from tests.support.server_things import NOW, a_jobset, accepted, now, saved_project
@@ -298,6 +301,23 @@ async def test_good_results_of_a_pull_request_stay_until_it_is_closed_and_a_whil
     await _pull(book, 7, "merged", NOW + DAY_S)
     assert await book.wanted(NOW + 3.9 * DAY_S) == kept
     assert await book.wanted(NOW + 4 * DAY_S) == frozenset()
+
+
+async def test_what_only_a_build_gave_a_path_is_kept_with_the_rest(book: Book) -> None:
+    await _pull(book, 7, "open", NOW)
+    path = make_path("floating")
+    realised = Realised(
+        drv_path=an_attribute("good").drv_path,
+        output="dev",
+        realisation=Realisation(id="sha256:00!dev", out_path=path),
+        tier=Tier.MEMBER,
+        run=1,
+        attempt=1,
+    )
+    await book.history.record([realised, msgspec.structs.replace(realised, drv_path=an_attribute("bad").drv_path)])
+    await _pull_run(book, 7, "good", "bad")
+    assert path in await book.wanted()
+    assert path not in await book.wanted(NOW + 60 * DAY_S)
 
 
 async def test_only_the_newest_runs_of_a_pull_request_are_kept(book: Book) -> None:

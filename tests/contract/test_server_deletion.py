@@ -22,7 +22,16 @@ from tests.support.server_things import NOW, accepted, now, saved_project
 
 __all__ = ["database", "place", "postgres"]
 
-OF_NOBODY: Final = {"nm_setting", "nm_counter", "nm_user", "nm_identity", "nm_session", "nm_hint", "nm_made"}
+OF_NOBODY: Final = {
+    "nm_setting",
+    "nm_counter",
+    "nm_user",
+    "nm_identity",
+    "nm_session",
+    "nm_hint",
+    "nm_made",
+    "nm_realisation",
+}
 """Tables whose rows belong to no project."""
 ROWS: Final = 7
 """Rows in each table for a project."""

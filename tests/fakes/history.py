@@ -21,6 +21,7 @@ from nixmill.core.history import (
 )
 from nixmill.core.outcome import MEANING, Outcome
 from nixmill.core.pin import Pin
+from nixmill.core.realised import Realised
 from nixmill.core.run_event import Work
 from nixmill.core.upload import Made, Upload
 from nixmill.doors import DoorError
@@ -46,7 +47,7 @@ class FakeHistory:
         self.outcome_rows: dict[tuple[str, int, AttrPath], AttributeRow] = {}
         self.part_rows: list[EvaluationPartRow] = []
         self.difference_rows: dict[tuple[int, AttrPath], DifferenceRow] = {}
-        self.duty_rows: list[Pin | Upload | Made] = []
+        self.duty_rows: list[Pin | Upload | Made | Realised] = []
 
     async def start_run(self, row: RunRow) -> int:
         self._last_run += 1
@@ -77,7 +78,7 @@ class FakeHistory:
                 self.difference_rows[row.run, row.path] = row
             case EvaluationPartRow():
                 self.part_rows.append(row)
-            case Pin() | Upload() | Made():
+            case Pin() | Upload() | Made() | Realised():
                 self.duty_rows.append(row)
 
     async def past_builds(

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from nixmill.nix import build_result, derived_path, path_info, wire, worker_protocol
+from nixmill.nix import build_result, derived_path, path_info, realisation, wire, worker_protocol
 from nixmill.nix.build_result import BuildResult, BuildStatus
 from nixmill.nix.path_info import PathInfo
 from nixmill.nix.store_path import StorePath
@@ -102,7 +102,11 @@ OUTPUTS = (
 )
 REJECTED = BuildResult(status=BuildStatus.OUTPUT_REJECTED, message="no idea why")
 NOT_DETERMINISTIC = BuildResult(status=BuildStatus.NOT_DETERMINISTIC, message="no idea why")
-BUILT = BuildResult(status=BuildStatus.BUILT, outputs={"bar": BAR})
+BUILT = BuildResult(
+    status=BuildStatus.BUILT,
+    outputs={"bar": BAR},
+    realisations={"bar": realisation.parse(REALISATION, "/nix/store")},
+)
 BUILD_RESULTS = [
     (27, vector("05..", "0b..", "'no idea why'"), REJECTED),
     (27, vector("00..", "00.."), BuildResult(status=BuildStatus.BUILT)),

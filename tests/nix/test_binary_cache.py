@@ -19,6 +19,7 @@ from nixmill.edge.daemon import open_store
 from nixmill.edge.daemon.copying import in_order
 from nixmill.edge.daemon.store import DaemonStore
 from nixmill.nix.path_info import PathInfo
+from nixmill.nix.realisation import Realisation
 from nixmill.nix.store_path import StorePath, hash_part
 from tests.support.nix_world import Spec, instantiate, nix_version, realise, run, settings_of
 from tests.support.scratch_store import ScratchStore
@@ -241,8 +242,6 @@ derivation {
 
 async def test_a_realisation_is_what_nix_writes(fresh_store: ScratchStore) -> None:
     """No daemon runs: Nix wants the store for itself when it first hears of such derivations."""
-    if nix_version(fresh_store) >= (2, 30):
-        pytest.skip("this Nix writes realisations in another place")
     features = ("--extra-experimental-features", "ca-derivations")
     drv_path = run(fresh_store, "nix-instantiate", *features, "--expr", FLOATING).strip()
     secret = fresh_store.root / "secret"
@@ -255,7 +254,7 @@ async def test_a_realisation_is_what_nix_writes(fresh_store: ScratchStore) -> No
     (written,) = (theirs / "realisations").iterdir()
     settings = CacheSettings(name="main", keys=("key",), directory=fresh_store.root / "cache")
     cache = open_cache(settings, {"key": secret}, fresh_store.root, fresh_store.store_dir)
-    await cache.put_realisation(written.name.removesuffix(".doi"), path)
+    await cache.put_realisations([Realisation(id=written.name.removesuffix(".doi"), out_path=path)])
     ours = json.loads((fresh_store.root / "cache/realisations" / written.name).read_text())
     assert ours == json.loads(written.read_text())
     await cache.close()

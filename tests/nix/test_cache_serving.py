@@ -30,7 +30,7 @@ from nixmill.edge.log_files import LogFiles
 from nixmill.nix.path_info import PathInfo
 from nixmill.nix.store_path import StorePath, base_name, hash_part
 from nixmill.web.cache_front import CacheFront
-from nixmill.web.cache_readers import readers_of
+from nixmill.web.cache_readers import Readers
 from nixmill.web.rate_limit import RateLimit
 from tests.support.cache_serving import beyond, cache_server, connected
 from tests.support.nix_world import Spec, instantiate, realise, run, settings_of
@@ -268,7 +268,7 @@ async def test_a_private_cache_is_read_with_a_netrc_file(world: World, kind: str
     (tmp_path / "token").write_text(TOKEN)
     served = await world.served(kind, private=True)
     async with web_world() as web:
-        readers = readers_of(web.site, [tmp_path / "token"], [], RateLimit(10, time.monotonic))
+        readers = Readers([tmp_path / "token"], [], doors=web.site, tries=RateLimit(10, time.monotonic))
         front = CacheFront(beyond, {"x": served}, readers={"x": readers})
         async with cache_server(front) as base:
             netrc = tmp_path / "netrc"

@@ -22,6 +22,8 @@ from tests.support.nix_world import (
     alive,
     instantiate,
     listening_daemon,
+    realise,
+    run,
     settings_of,
     until_dead,
 )
@@ -167,6 +169,46 @@ async def test_a_daemon_that_dies_in_the_middle_is_infrastructure(fresh_store: S
 
     assert caught.value.retryable
     await until_dead(pid, patience_s=1.0)
+
+
+@pytest.mark.parametrize(
+    ("second", "status"),
+    [
+        ("the same", BuildStatus.BUILT),
+        ("differs", BuildStatus.NOT_DETERMINISTIC),
+        ("fails", BuildStatus.PERMANENT_FAILURE),
+    ],
+)
+async def test_a_second_build_vouches_only_for_what_comes_out_the_same(
+    fresh_store: ScratchStore, second: str, status: BuildStatus
+) -> None:
+    marker = fresh_store.root / "built before"
+    script = {
+        "the same": "echo > $out",
+        "differs": f"if [ -e '{marker}' ]; then echo other > $out; else echo > $out; fi; echo > '{marker}'",
+        "fails": f"[ ! -e '{marker}' ] || exit 1; echo > $out; echo > '{marker}'",
+    }[second]
+    inner = Spec("inner", "echo inner > $out")
+    drv_path, inner_drv = instantiate(fresh_store, Spec("again", f"read x < $inputs; {script}", inputs=[inner]), inner)
+    realise(fresh_store, drv_path)
+    run(fresh_store, "nix-store", "--delete", realise(fresh_store, inner_drv))
+    async with open_store("stdio", settings_of(fresh_store)) as opened:
+        result = await DaemonBuilder(opened).check(drv_path, NO_LIMITS, Recorder())
+    assert (result.status, result.good) == (status, second == "the same"), result
+
+
+async def test_what_is_not_there_cannot_be_built_again(store: ScratchStore, builder: DaemonBuilder) -> None:
+    drv_path = instantiate(store, Spec("never-built", "echo > $out"))[0]
+    assert "not valid" in await refusal_of_check(builder, drv_path)
+
+
+async def refusal_of_check(builder: DaemonBuilder, drv_path: StorePath) -> str:
+    """Return why something cannot be built again; old daemons say it as an error of their own."""
+    try:
+        result = await builder.check(drv_path, NO_LIMITS, Recorder())
+    except DoorError as error:
+        return str(error)
+    return "" if result.good else result.message
 
 
 def kill_parent_of(pid: int) -> None:

@@ -87,16 +87,19 @@ async def test_ten_thousand_paths_are_held_together_at_half_the_price_of_one_by_
     drv_path = instantiate(store, Spec("among-many", "echo > $out"))[0]
     paths = [*numbered(store, 10_000), drv_path]
     async with open_store("stdio", settings_of(store)) as opened:
-        start = time.perf_counter()
         found = await opened.hold(paths)
-        together = (time.perf_counter() - start) / len(paths)
-        start = time.perf_counter()
-        for path in paths[:500]:
-            await opened.hold([path])
-        alone = (time.perf_counter() - start) / 500
+        together, alone = [], []
+        for _ in range(3):  # the best of each: others may be busy here
+            start = time.perf_counter()
+            await opened.hold(paths)
+            together.append((time.perf_counter() - start) / len(paths))
+            start = time.perf_counter()
+            for path in paths[:500]:
+                await opened.hold([path])
+            alone.append((time.perf_counter() - start) / 500)
 
     assert found == {drv_path}
-    assert together < alone / 2, f"{together * 1e6:.0f} µs a path together, {alone * 1e6:.0f} µs alone"
+    assert min(together) < min(alone) / 2, f"{min(together):.7f} s a path together, {min(alone):.7f} s alone"
 
 
 async def test_leases_end_when_the_store_is_closed(fresh_store: ScratchStore) -> None:

@@ -22,7 +22,7 @@ from tests.support.scratch_store import ScratchStore
 
 __all__ = ["place", "postgres"]
 
-LIVES = 8
+LIVES = 4
 TOPS = 12
 SIZE = 1_500_000
 

@@ -69,7 +69,7 @@ def _evaluation(attributes: list[Attribute], errors: list[EvalError]) -> Evaluat
     )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(st.lists(ATTRIBUTES, max_size=8, unique_by=lambda each: each.path), st.lists(ERRORS, max_size=4))
 async def test_an_evaluation_is_read_as_it_was_recorded(attributes: list[Attribute], errors: list[EvalError]) -> None:
     row = _evaluation(attributes, errors)

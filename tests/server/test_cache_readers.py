@@ -12,7 +12,7 @@ import structlog
 from nixmill.core.access import Role, Scope, Visibility
 from nixmill.doors.serving import CacheInfo
 from nixmill.web.cache_front import CacheFront
-from nixmill.web.cache_readers import BELIEVED_S, readers_of
+from nixmill.web.cache_readers import BELIEVED_S, Readers
 from nixmill.web.rate_limit import RateLimit
 from tests.support.cache_serving import HASH, FakeServed, RawClient, beyond, cache_server, connected, text
 from tests.support.web import WebWorld, web_world
@@ -40,7 +40,7 @@ async def asking(
 ) -> AsyncIterator[RawClient]:
     """Serve a private cache; yield a client."""
     served = FakeServed({f"{HASH}.narinfo": text(b"narinfo")}, CacheInfo(private=True))
-    readers = readers_of(world.site, files, projects, RateLimit(tries, world.clock.monotonic))
+    readers = Readers(files, projects, doors=world.site, tries=RateLimit(tries, world.clock.monotonic))
     front = CacheFront(beyond, {"secret": served}, readers={"secret": readers}, trusted_proxies=["127.0.0.1"])
     async with cache_server(front) as url, connected(url) as client:
         yield client

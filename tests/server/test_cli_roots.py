@@ -69,6 +69,10 @@ async def test_the_whole_server_is_summed_up(world: WebWorld, nixmill: Nixmill) 
     assert "mill" in member.out and "quiet-mill" not in member.out and "should" not in member.out
     assert "3 roots stand, 4 should" in root.out and "no room" in root.out and "quiet-mill" in root.out
     assert "largest closures" in member.out
+    assert str(hash_of("secret-1")) in root.out, "a path to be unpinned is never cut"
+    desk(world).standing = msgspec.structs.replace(standing, standing=5)
+    assert "5 roots stand, 4 should" in (later := await nixmill("roots", who="root")).out
+    assert "within a quarter of an hour" in later.out
     lost = await nixmill("roots", "--ref", "main")
     assert (lost.code, "belongs to a project" in lost.err) == (2, True)
     assert (await nixmill("roots", "quiet-mill")).code == 2

@@ -23,7 +23,7 @@ from tests.support.published import (
 )
 from tests.support.server import ServerProgram
 
-KILLS = 5
+KILLS = 3
 SLOW = "head -c 1500000 /dev/urandom > $out; echo $below >> $out"
 """A build whose output takes a moment to compress."""
 

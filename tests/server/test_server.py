@@ -16,7 +16,7 @@ from tests.support.program import Project, flake, job
 from tests.support.scratch_store import ScratchStore
 from tests.support.server import PASSWORD, ServerProgram
 
-KILLS = 8
+KILLS = 5
 JOBS = 12
 
 

@@ -292,7 +292,7 @@ async def test_postgresql_that_is_gone_in_the_middle_of_a_run_loses_nothing(tmp_
 
 async def test_a_full_disk_is_said_and_room_mends_it(tmp_path: Path) -> None:
     state = tmp_path / "state"
-    with _small_disk(state, "80m"), a_mill(tmp_path, state=state) as mill:
+    with _small_disk(state, "80m"), a_mill(tmp_path, "min-free-mib = 0\n", state=state) as mill:
         project = mill.project("fine")
         first = project.commit(flake__nix=flake(hello=job("hello")))
         mill.server.command("user", "create", "mia", "--admin", "--password-stdin", stdin=f"{PASSWORD}\n")
@@ -313,7 +313,7 @@ async def test_a_full_disk_is_said_and_room_mends_it(tmp_path: Path) -> None:
 
 async def test_a_disk_that_fills_during_a_run_is_a_notice_of_that_run(tmp_path: Path) -> None:
     state, gate = tmp_path / "state", tmp_path / "gate"
-    with _small_disk(state, "24m"), a_mill(tmp_path, state=state) as mill:
+    with _small_disk(state, "24m"), a_mill(tmp_path, "min-free-mib = 0\n", state=state) as mill:
         commit = mill.project("fine").commit(flake__nix=flake(long=gated("long", gate), short=job("short")))
         mill.server.start()
         await mill.server.ready()
@@ -327,6 +327,19 @@ async def test_a_disk_that_fills_during_a_run_is_a_notice_of_that_run(tmp_path: 
         page = await mill.run_of("fine", commit)
         assert page["run"]["verdict"] == "passed", page["run"]["sentence"]
         assert any("disk is full" in notice for notice in page["notices"]), page["notices"]
+
+
+async def test_nothing_begins_while_a_disk_is_nearly_full(tmp_path: Path) -> None:
+    state, ballast = tmp_path / "state", tmp_path / "state" / "ballast"
+    with _small_disk(state, "120m"), a_mill(tmp_path, "min-free-mib = 60\n", state=state) as mill:
+        commit = mill.project("fine").commit(flake__nix=flake(hello=job("hello")))
+        ballast.write_bytes(bytes(70 * 2**20))
+        mill.server.start()
+        await mill.server.ready()
+        await mill.server.until("/p/fine", lambda page: page["runs"])
+        await mill.server.until("/r/1", lambda page: "60 MiB have to be" in page["run"]["wait"])
+        ballast.unlink()
+        assert (await mill.run_of("fine", commit))["run"]["verdict"] == "passed"
 
 
 def _fill(directory: Path) -> Path:

@@ -32,3 +32,11 @@ def test_a_netrc_names_the_host_alone() -> None:
         "machine ci.example.org login nixmill password TOKEN\n"
     )
     assert cache_use.netrc("") == ""
+
+
+def test_retention_is_a_sentence() -> None:
+    assert cache_use.retention(0, 0, 0) == "It keeps everything."
+    assert cache_use.retention(90, 5000, 1.5) == (
+        "It keeps what is younger than 90 days and among the newest 5,000 paths and among the newest 1.5 GiB, "
+        "and whatever pins and runs need."
+    )

@@ -41,6 +41,11 @@ def test_a_page_has_the_lines_for_nix_conf() -> None:
     assert "  extra-trusted-public-keys = main-2:BBBB main-1:AAAA" in lines
     assert "To try those again: nixmill cache retry main" in lines
     assert not any("netrc" in line for line in lines)
+    assert "It keeps everything." in lines
+    limited = CacheSettings(name="main", max_days=30)
+    assert "It keeps what is younger than 30 days, and whatever pins and runs need." in page(MAIN, limited, [], URL)
+    store = page(MAIN, CacheSettings(name="main", kind=CacheKind.STORE), [], URL)
+    assert any("has a root in the store" in line for line in store)
 
 
 def test_a_page_of_a_private_cache_says_where_the_token_goes() -> None:

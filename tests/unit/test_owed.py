@@ -84,7 +84,17 @@ CACHES = (
 
 
 def taken(asked: Change, project: Project = PROJECT) -> dict[str, bool]:
-    return {duty.name: duty.intermediate for duty in cache_duties(asked, project, CACHES)}
+    return {duty.name: duty.intermediate for duty in cache_duties(asked, None, asked.commit, project, CACHES)}
+
+
+def test_a_commit_that_a_person_names_is_no_release_of_a_tag_that_stands_elsewhere() -> None:
+    asked = change(ref="refs/tags/v1", origin=Origin.HAND, commit="d" * 40)
+    again = change(ref="refs/tags/v1", origin=Origin.RETRY, commit="d" * 40)
+    for tip, expected in (("d" * 40, {"out"}), ("e" * 40, {"main", "secret"}), ("", {"main", "secret"})):
+        assert {duty.name for duty in cache_duties(asked, None, tip, PROJECT, CACHES)} == expected
+        assert {duty.name for duty in cache_duties(again, asked, tip, PROJECT, CACHES)} == expected
+    pushed = change(ref="refs/tags/v1", origin=Origin.TAG, commit="d" * 40)
+    assert {duty.name for duty in cache_duties(pushed, None, "e" * 40, PROJECT, CACHES)} == {"out"}
 
 
 def test_each_cache_takes_its_class_of_results() -> None:

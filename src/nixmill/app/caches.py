@@ -26,6 +26,7 @@ from nixmill.edge.binary_cache.keys import read_keys
 from nixmill.edge.binary_cache.objects_disk import DiskObjects
 from nixmill.edge.binary_cache.objects_served import ObjectsServed
 from nixmill.edge.binary_cache.open import open_cache
+from nixmill.edge.binary_cache.realisations import WithRealisations
 from nixmill.edge.binary_cache.served_files import ServedFiles
 from nixmill.edge.binary_cache.store_destination import StoreDestination
 from nixmill.edge.binary_cache.store_logs import AttemptLogs
@@ -34,6 +35,7 @@ from nixmill.edge.binary_cache.with_logs import WithLogs
 from nixmill.edge.daemon.store import DaemonStore
 from nixmill.edge.database.database import Database
 from nixmill.edge.database.published_logs import SqlPublishedLogs
+from nixmill.edge.database.realisations import SqlRealisations
 from nixmill.edge.database.shelf import SqlShelf
 from nixmill.edge.database.uploads import RECHECK_S
 from nixmill.edge.notify.credentials import Credentials
@@ -80,6 +82,11 @@ class CacheParts:
         takes = functools.partial(takes_project, rule_of(cache))
         return SqlPublishedLogs(self.database, self.store_dir, takes)
 
+    def realisations(self, cache: CacheSettings) -> SqlRealisations:
+        """Return what derivations came out as, as far as a cache may have it."""
+        trusted = cache.results is not ResultClass.PULL_REQUEST
+        return SqlRealisations(self.database, self.store_dir, trusted=trusted)
+
 
 async def open_caches(parts: CacheParts) -> OpenCaches:
     """Open them all; one that cannot be reached now is none the less published to later."""
@@ -112,7 +119,8 @@ async def _open_own(opened: OpenCaches, cache: CacheSettings, parts: CacheParts)
     except DoorError as error:
         log.warning("a cache cannot be reached now", cache=cache.name, fault=str(error))
     newest_of = parts.published_logs(cache).newest_of
-    opened.destinations[cache.name] = WithLogs(own, parts.logs, newest_of, log.bind(cache=cache.name))
+    logged = WithLogs(own, parts.logs, newest_of, log.bind(cache=cache.name))
+    opened.destinations[cache.name] = WithRealisations(logged, own, parts.realisations(cache).of)
     opened.own.append(OwnCache(name=cache.name, stock=own, limits=limits_of(cache), keys=own.signer.public))
     served = opened.served[cache.name] = _serve(own, _info(cache, parts))
     keys = tuple(public_key(text) for text in opened.public_keys[cache.name])
@@ -137,6 +145,7 @@ def _open_straight(opened: OpenCaches, cache: CacheSettings, keys: Sequence[Secr
         _info(cache, parts),
         monotonic=clock.monotonic,
         logs=AttemptLogs(parts.logs, parts.published_logs(cache).newest),
+        realised=parts.realisations(cache).by_id,
     )
 
 

@@ -216,11 +216,12 @@ def _behind_caches(web: FastAPI, settings: ServerSettings, served: Mapping[str, 
 
 
 def _hidden(settings: ServerSettings) -> tuple[Path, ...]:
-    """Return what no evaluation may read: everybody's repositories and logs, the database, keys, secrets."""
+    """Return what no evaluation may read: everybody's repositories, logs and caches, the database, keys, secrets."""
     if not confine.is_possible():
         log.warning("evaluations can read the server's files: this kernel has no Landlock; see docs/security.md")
     provided = os.environ.get("CREDENTIALS_DIRECTORY")
-    return (settings.state, *settings.credentials.values(), *([Path(provided)] if provided else []))
+    caches = [cache.directory for cache in settings.caches if cache.directory is not None]
+    return (settings.state, *caches, *settings.credentials.values(), *([Path(provided)] if provided else []))
 
 
 def _start_work(durable: DbosDurable, connection: Connection, numbers: Sequence[int]) -> None:

@@ -1,15 +1,16 @@
 """How caches look on a terminal. Pure."""
 
 from collections.abc import Sequence
-from urllib.parse import urlsplit
 
 import msgspec
 
 from nixmill.cli.render.paint import Paint
 from nixmill.cli.render.table import table
 from nixmill.config.caches import CacheKind, CacheSettings
+from nixmill.core import cache_use
 from nixmill.core.terminal_text import counted, number, sanitise, size
 from nixmill.core.upload import ResultClass
+from nixmill.engine.cache_desk import retention
 from nixmill.engine.cache_verifier import Trouble
 
 
@@ -38,17 +39,18 @@ def listing(rows: Sequence[CacheRow], paint: Paint, columns: int) -> list[str]:
 
 def page(row: CacheRow, cache: CacheSettings, keys: Sequence[str], url: str) -> list[str]:
     """Return all that those need who look after a cache, or read from it."""
-    lines = [f"{row.name}: {row.results} results, kind {row.kind}", *_contents(row), ""]
+    kept = retention(cache)
+    lines = [f"{row.name}: {row.results} results, kind {row.kind}", *_contents(row), *([kept] if kept else []), ""]
     if cache.kind is CacheKind.COPY:
         return [*lines, f"Published to {sanitise(cache.url, colour=False)}"]
     if cache.kind is CacheKind.COMMAND:
         return [*lines, f"Published by {sanitise(' '.join(cache.command), colour=False)}"]
-    lines += ["In nix.conf of whoever reads it:", f"  extra-substituters = {url}/cache/{row.name}"]
-    if keys:
-        lines.append(f"  extra-trusted-public-keys = {' '.join(keys)}")
-    else:
+    address = f"{url.rstrip('/')}/cache/{row.name}"
+    lines += ["In nix.conf of whoever reads it:"]
+    lines += [f"  {line}" for line in cache_use.nix_conf(address, keys).splitlines()]
+    if not keys:
         lines.append("  # It is not signed: clients refuse it, but for a root with `require-sigs = false`.")
-    return [*lines, *(_private(url) if cache.private else [])]
+    return [*lines, *(_private(address) if cache.private else [])]
 
 
 def trouble(found: Trouble) -> list[str]:
@@ -73,11 +75,10 @@ def _contents(row: CacheRow) -> list[str]:
     return lines
 
 
-def _private(url: str) -> list[str]:
-    host = urlsplit(url).hostname or url
+def _private(address: str) -> list[str]:
     return [
         "",
         "Reading needs a token, in the file that `netrc-file` of nix.conf names (/etc/nix/netrc), mode 0600:",
-        f"  machine {host} login nixmill password TOKEN",
+        f"  {cache_use.netrc(address).strip()}",
         "A token: one of the cache's `readers`, or your own with the scope read (Account, Tokens).",
     ]

@@ -139,7 +139,8 @@ def _address(place: str, url: str, schemes: set[str], example: str) -> Iterator[
     """Yield what is wrong with an address; it is not repeated where a secret may stand in it."""
     try:
         parts = urlsplit(url)
-        secret = bool(parts.password)
+        # A name without a password is a token, but of ssh, where it is the user.
+        secret = bool(parts.password) or (bool(parts.username) and parts.scheme in {"http", "https"})
     except ValueError:
         yield Mistake(place, "is no address.", f"Write one such as {example}")
         return

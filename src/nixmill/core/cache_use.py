@@ -1,4 +1,4 @@
-"""How a binary cache is used: lines for `nix.conf`, NixOS, a flake and `netrc`, ready to be copied. Pure.
+"""How a binary cache is used: lines for `nix.conf`, NixOS, a flake and `netrc`, ready to be copied; and how long. Pure.
 
 Source: Nix manual, `nix.conf`: `extra-substituters`, `extra-trusted-public-keys`, `netrc-file`.
 """
@@ -30,6 +30,16 @@ def netrc(address: str) -> str:
     """Return the line of a `netrc` file for a cache that needs a token."""
     host = urlsplit(address).hostname or ""
     return f"machine {host} login nixmill password TOKEN\n" if host else ""
+
+
+def retention(days: float, paths: int, gib: float) -> str:
+    """Say in a sentence how long a cache that we collect keeps what is in it; a limit of 0 is none."""
+    limits = [f"younger than {days:g} days"] if days else []
+    limits += [f"among the newest {paths:,} paths"] if paths else []
+    limits += [f"among the newest {gib:g} GiB"] if gib else []
+    if not limits:
+        return "It keeps everything."
+    return f"It keeps what is {' and '.join(limits)}, and whatever pins and runs need."
 
 
 def _settings(name: str, address: str, keys: Sequence[str]) -> str:

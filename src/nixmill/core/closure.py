@@ -25,7 +25,7 @@ class ClosureSize(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def alone(self) -> int:
-        """Of paths that none of the other roots needs: what would be freed if this one went."""
+        """Of paths that none of the other roots needs: at most this is freed when this one goes."""
         return self.closure - self.shared
 
 

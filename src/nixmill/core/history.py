@@ -18,6 +18,7 @@ from nixmill.core.evaluation import (
 )
 from nixmill.core.outcome import Outcome
 from nixmill.core.pin import Pin
+from nixmill.core.realised import Realised
 from nixmill.core.run_event import Change, Verdict, Work
 from nixmill.core.trust import Tier, may_reuse
 from nixmill.core.upload import Made, Upload
@@ -168,7 +169,18 @@ class EvaluationPartRow(msgspec.Struct, frozen=True, kw_only=True):
     errors: tuple[EvalError, ...]
 
 
-Row = RunEndRow | EvaluationRow | EvaluationPartRow | AttributeRow | AttemptRow | DifferenceRow | Pin | Upload | Made
+Row = (
+    RunEndRow
+    | EvaluationRow
+    | EvaluationPartRow
+    | AttributeRow
+    | AttemptRow
+    | DifferenceRow
+    | Pin
+    | Upload
+    | Made
+    | Realised
+)
 """What a run records as it goes; of equal identity the last one wins, but for what says otherwise.
 
 A pin never moves to an older order (`nixmill.core.roots.move`). An upload that is there stays as it is, unless it was

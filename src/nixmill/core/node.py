@@ -58,7 +58,7 @@ class PlanError(Exception):
 
 
 class Node:
-    """One derivation. Everybody may read it; only `Plan` writes, save for the last group of fields."""
+    """One derivation. Everybody may read it; only `Plan` writes, save for the last group of fields and `learn`."""
 
     __slots__ = (
         "about_s",
@@ -178,6 +178,12 @@ class Node:
         if not self.demand <= self.valid:
             return IN_A_CACHE
         return {Work.NONE: "present", Work.FETCH: "fetched", Work.BUILD: "built"}[self.work]
+
+    def learn(self, outputs: Mapping[str, StorePath]) -> None:
+        """Take the paths of outputs that only a build could tell; what was known stays."""
+        known = self.outputs or {}
+        if any(path is None and name in outputs for name, path in known.items()):
+            self.outputs = {name: path or outputs.get(name) for name, path in known.items()}
 
     def move(self, state: State) -> None:
         """Go to another state; raise `PlanError` where that move is illegal."""

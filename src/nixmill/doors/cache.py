@@ -5,7 +5,7 @@ The rules of `nixmill.doors` hold.
 
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import msgspec
 
@@ -78,6 +78,14 @@ class Destination(Protocol):
 
         A narinfo never appears before what it refers to. Broken off at any point, a second push goes on.
         """
+
+
+@runtime_checkable
+class TakesRealisations(Protocol):
+    """A destination that also tells what derivations came out as."""
+
+    async def realise(self, paths: Collection[StorePath]) -> None:
+        """Publish all realisations whose path is one of `paths`, which the cache holds with their closures."""
 
 
 class Holdings(Protocol):

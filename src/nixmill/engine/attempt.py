@@ -1,7 +1,7 @@
 """One attempt: an assignment is carried out by its machine, watched, classified, and told once it is durable."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -9,6 +9,7 @@ from nixmill.core.attempt import Circumstances, Ending, Trouble, classify
 from nixmill.core.estimate import stem
 from nixmill.core.history import AttemptRow
 from nixmill.core.outcome import Outcome
+from nixmill.core.realised import Realised
 from nixmill.core.run_event import Work, WorkStarted
 from nixmill.core.schedule import Assignment
 from nixmill.core.trust import Tier
@@ -18,6 +19,7 @@ from nixmill.engine.observer import Observer
 from nixmill.engine.request import RunDoors, Tell
 from nixmill.nix.build_result import BuildResult, BuildStatus
 from nixmill.nix.derivation import Derivation
+from nixmill.nix.realisation import Realisation
 from nixmill.nix.store_path import StorePath
 
 
@@ -40,6 +42,10 @@ class Attempted(msgspec.Struct, frozen=True, kw_only=True):
     """What it was held to: the limits of the run that began it, which are not those of a run that joined it."""
     made: Sequence[Made] = ()
     """Its outputs as builds of the run that began it, whoever joined it: `Attempt.made`."""
+    outputs: Mapping[str, StorePath] = {}
+    """What a good build said of them, by name."""
+    realised: Sequence[Realised] = ()
+    """Those whose paths only a build tells, as the run found them that began it: `Attempt.realised`."""
 
 
 class Attempt:
@@ -82,18 +88,48 @@ class Attempt:
         """Note the time: until now it may have waited for a place."""
         self.row = msgspec.structs.replace(self.row, started_at=self._doors.clock.now())
 
-    def made(self) -> list[Made]:
-        """Return its outputs as builds under the tier of its run: none of a fetch.
+    def made(self, outputs: Mapping[str, StorePath] | None = None) -> list[Made]:
+        """Return its outputs as builds under the tier of its run: none of a fetch. `outputs` are what a build told.
 
         Of a fixed-output derivation neither: its name proves what is in it, whoever built it.
         """
         if self._what.work is not Work.BUILD or (self._derivation is not None and self._derivation.fixed_output):
             return []
         row, now, inputs = self.row, self._doors.clock.now(), tuple(self._inputs())
-        paths = [path for path in (self._what.node.outputs or {}).values() if path is not None]
+        known = {**(self._what.node.outputs or {}), **(outputs or {})}
+        paths = [path for path in known.values() if path is not None]
         return [
             Made(path=path, tier=self.tier, run=row.run, attempt=row.number, at=now, inputs=inputs) for path in paths
         ]
+
+    def begun(self) -> list[Realised]:
+        """Return its outputs whose paths nobody knows yet."""
+        return [self._realised(name, None, built=False) for name in self._floating()]
+
+    def realised(self, result: BuildResult) -> list[Realised]:
+        """Return what those of its outputs came out as whose paths only a build tells."""
+        if not result.good or self._what.work is not Work.BUILD:
+            return []
+        built, told = result.status is BuildStatus.BUILT, result.realisations
+        return [self._realised(name, told[name], built=built) for name in self._floating() if name in told]
+
+    def _floating(self) -> list[str]:
+        declared = self._derivation.outputs if self._derivation is not None else {}
+        return [name for name, output in declared.items() if not output.path and not output.hash]  # nor impure ones
+
+    def _realised(self, name: str, realisation: Realisation | None, *, built: bool) -> Realised:
+        return Realised(
+            drv_path=self._what.drv_path,
+            output=name,
+            realisation=realisation,
+            built=built,
+            tier=self.tier,
+            run=self.row.run,
+            attempt=self.row.number,
+            at=self._doors.clock.now(),
+            inputs=tuple(self._inputs()),
+            input_drvs=tuple(dependency.drv_path for dependency in self._what.node.inputs or ()),
+        )
 
     def observer(self, tell: Tell) -> Observer:
         """Return who watches it; makes its log."""
@@ -139,7 +175,9 @@ class Attempt:
             built=built,
             log_fault=log_fault,
             limits=limits,
-            made=self.made() if built else (),
+            made=self.made(result.outputs) if built and isinstance(result, BuildResult) else (),
+            outputs=result.outputs if isinstance(result, BuildResult) and result.good else {},
+            realised=self.realised(result) if isinstance(result, BuildResult) else (),
         )
 
     async def _do(self, limits: BuildLimits, observer: Observer) -> BuildResult | Trouble:
@@ -157,7 +195,13 @@ class Attempt:
             return Trouble(
                 message=f"{len(absent)} inputs are no longer there, among them {min(absent)}.", retryable=True
             )
-        return await builder.build(self._what.drv_path, limits, observer)
+        result = await builder.build(self._what.drv_path, limits, observer)
+        if not (result.good and self._floating()):
+            return result
+        # Nix builds another derivation, with inputs named by what they came out as, and may answer for that one. What
+        # this one came out as it says once it is there.
+        again = await builder.build(self._what.drv_path, limits, observer)
+        return msgspec.structs.replace(result, realisations=again.realisations if again.good else {})
 
     def _inputs(self) -> list[StorePath]:
         """Return every path the builder reads: sources, and the outputs it names of its input derivations."""
@@ -176,7 +220,8 @@ class Attempt:
     async def _size(self, result: BuildResult | Trouble) -> int:
         if not isinstance(result, BuildResult) or not result.good:
             return 0
-        paths = [path for path in (self._what.node.outputs or {}).values() if path is not None]
+        known = {**(self._what.node.outputs or {}), **result.outputs}
+        paths = {path for path in known.values() if path is not None}
         return sum(info.nar_size for info in (await self._doors.store.path_infos(paths)).values())
 
 

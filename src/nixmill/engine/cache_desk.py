@@ -77,6 +77,7 @@ class SettingsCacheDesk:
             nixos=cache_use.nixos(line.address, keys),
             flake=cache_use.flake(line.address, keys),
             netrc=cache_use.netrc(line.address) if cache.private else "",
+            retention=retention(cache),
             uploads=tuple(uploads[:UPLOADS_MAX]),
             uploads_more=len(uploads) > UPLOADS_MAX,
         )
@@ -124,6 +125,17 @@ class SettingsCacheDesk:
         )
         known = msgspec.structs.replace(line, paths=size.paths, size=size.size) if size is not None else line
         return known, uploads
+
+
+def retention(cache: CacheSettings) -> str:
+    """Say how long a cache keeps what is in it; empty where somebody else decides that."""
+    match cache.kind:
+        case CacheKind.DISK | CacheKind.S3:
+            return cache_use.retention(cache.max_days, cache.max_paths, cache.max_gib)
+        case CacheKind.STORE:
+            return "What was published has a root in the store as long as the cache is in the settings."
+        case CacheKind.COPY | CacheKind.COMMAND:
+            return ""
 
 
 def _sees_all(sight: Sight) -> bool:

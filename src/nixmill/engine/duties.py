@@ -70,7 +70,9 @@ class Duties:
 
     def of_beginning(self, attempt: Attempt) -> Sequence[Row]:
         """Return who builds, where that matters to caches: known before the end, as an end may never be heard of."""
-        return attempt.made() if self._request.number is not None and is_untrusted(attempt.tier) else ()
+        if self._request.number is None or not is_untrusted(attempt.tier):
+            return ()
+        return [*attempt.made(), *attempt.begun()]
 
     async def imported(self, drv_paths: Collection[StorePath]) -> None:
         """Record who built what an evaluation imported, where that matters to caches."""
@@ -96,11 +98,12 @@ class Duties:
         paths = [path for name, path in (node.outputs or {}).items() if path is not None and name in node.valid]
         if attempted.ending.outcome is Outcome.SUCCEEDED:
             self._queue.put_nowait(paths)
+        realised = attempted.realised if self._request.number is not None else ()
         if not attempted.built:
-            return ()
+            return realised
         made = [one for one in attempted.made if one.path in paths]
         caches = [cache.name for cache in self._request.caches if cache.intermediate]
-        return [*made, *self._uploads(paths, caches)] if self._request.number is not None else ()
+        return [*made, *realised, *self._uploads(paths, caches)] if self._request.number is not None else ()
 
     def close(self) -> None:
         """Let `run` end after everything taken so far."""

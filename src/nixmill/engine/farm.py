@@ -161,6 +161,7 @@ class Farm:
         now = self._doors.clock.monotonic()
         delay = self._delay_s(what, attempted)
         self._lose_inputs(what.node, attempted)
+        what.node.learn(attempted.outputs)
         self._plan.ended(
             what.drv_path,
             attempted.ending.outcome,

@@ -46,7 +46,7 @@ from nixmill.engine.works import Works
 
 FETCH_TRIES: Final = 5
 FETCH_AGAIN_S: Final = 3.0
-FULL_S: Final = 5.0
+FULL_S: Final = 2.0
 """Between two looks whether a disk has room again."""
 GONE_TRIES: Final = 2
 """Further tries for a head that is not there yet."""
@@ -288,8 +288,9 @@ class Journey:
             root = first = earlier
         default = default_branch(project, await self._doors.refs.polled(project.id))
         tips = {ref.name: ref.commit for ref in await self._doors.refs.refs(project.id)}
-        pin = pin_rule(change, root, default, tips.get(change.ref, ""), powers.roots, settings.roots)
-        return Owed(pin=pin, caches=cache_duties(change, project, settings.caches))
+        tip = tips.get(change.ref, "")
+        pin = pin_rule(change, root, default, tip, powers.roots, settings.roots)
+        return Owed(pin=pin, caches=cache_duties(change, root, tip, project, settings.caches))
 
     async def _tell_pins(self, rule: PinRule | None, change: Change, flow: Flow) -> None:
         """Tell the book of pins what the branch has, where all of it was evaluated."""

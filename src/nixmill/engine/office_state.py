@@ -89,7 +89,8 @@ class StateOffice(RunOffice):
             case ChangeState.WAITING:
                 return self._why_not_taken()
             case ChangeState.FETCHING:
-                return f"fetches {short(change.ref)} from the project's repository"
+                lacking, ref = self.journey.room.lacking, short(change.ref)
+                return f"waits: {lacking}" if lacking else f"fetches {ref} from the project's repository"
             case ChangeState.EVALUATING | ChangeState.BUILDING:
                 return self._why_going(number)
 

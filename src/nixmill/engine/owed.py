@@ -40,8 +40,7 @@ def pin_rule(
     """
     if not pins_here(change, default_branch, said.branches, root):
         return None
-    first = root or change
-    if first.origin is Origin.HAND and change.commit not in {"", tip}:
+    if _is_named(change, root, tip):
         return None
     return PinRule(
         project=change.project,
@@ -69,13 +68,23 @@ def rule_of(cache: CacheSettings, trusted: Sequence[PublicKey] = ()) -> CacheRul
     )
 
 
-def cache_duties(change: Change, project: Project, caches: Sequence[CacheSettings]) -> tuple[CacheDuty, ...]:
-    """Return the caches that take a run's results."""
+def cache_duties(
+    change: Change, root: Change | None, tip: str, project: Project, caches: Sequence[CacheSettings]
+) -> tuple[CacheDuty, ...]:
+    """Return the caches that take a run's results; `root` and `tip` are those of `pin_rule`.
+
+    A person who asks for a commit that a tag does not stand on makes no release of it.
+    """
     facts = ResultFacts(
         tier=change.tier,
-        tag=change.ref.startswith("refs/tags/"),
+        tag=change.ref.startswith("refs/tags/") and not _is_named(change, root, tip),
         project=project.name,
         visibility=project.visibility,
     )
     names = takers([rule_of(cache) for cache in caches], facts)
     return tuple(CacheDuty(name=cache.name, intermediate=cache.intermediate) for cache in caches if cache.name in names)
+
+
+def _is_named(change: Change, root: Change | None, tip: str) -> bool:
+    """Say whether a person asked for a commit that is not the one its ref has now."""
+    return (root or change).origin is Origin.HAND and change.commit not in {"", tip}

@@ -17,7 +17,7 @@ from structlog.typing import FilteringBoundLogger
 from nixmill.core.publish import CacheRule, closure_order, gives_up, pause_s, spread
 from nixmill.core.upload import Upload, UploadState
 from nixmill.doors import Clock, DoorError, Store
-from nixmill.doors.cache import Contents, Destination, Uploads
+from nixmill.doors.cache import Contents, Destination, TakesRealisations, Uploads
 from nixmill.engine.cache_closure import Lacking, blocked, lacking
 from nixmill.engine.cache_locks import CacheLocks
 from nixmill.engine.courier import cancelled, first_of
@@ -148,7 +148,10 @@ class Publisher:
                 return LOOK_AGAIN_S
             lane.show(uploading=len(due))
             async with self._locks.sharing(lane.rule.name):  # until saved: a collector spares what still waits
-                await self._uploads.save(await self._published(lane, due))
+                result = await self._published(lane, due)
+                await self._uploads.save(result)
+            if any(upload.state is UploadState.REBUILDING for upload in result):
+                self.to_rebuild()  # not before it is recorded: whoever is told looks at once
         except DoorError as error:
             return await self._is_down(lane, due, str(error))
         except Exception as error:  # noqa: BLE001 - whatever it was, the other caches go on
@@ -165,6 +168,8 @@ class Publisher:
         held_back = spread(order, dict.fromkeys(await blocked(self._uploads, lane.rule, found.infos), _TO_REBUILD))
         faults = await self._push(lane, [info for info in order if info.path not in held_back])
         result = [self._standing(upload, found, held_back, faults) for upload in due]
+        if isinstance(lane.destination, TakesRealisations):
+            await lane.destination.realise({one.path for one in result if one.state is UploadState.DONE})
         return self._heeded(lane, result, {upload.path for upload in due if upload.path in faults})
 
     async def _push(self, lane: _Lane, order: Sequence[PathInfo]) -> dict[StorePath, str]:
@@ -201,8 +206,6 @@ class Publisher:
     def _heeded(self, lane: _Lane, result: Sequence[Upload], faulty: Collection[StorePath]) -> list[Upload]:
         """Take note of how a try ended. While a cache takes nothing at all, nothing is given up for it."""
         states = {upload.state for upload in result}
-        if UploadState.REBUILDING in states:
-            self.to_rebuild()
         if UploadState.DONE in states:
             lane.failures = 0
             lane.show(fault="", down_until=None)

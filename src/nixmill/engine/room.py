@@ -13,7 +13,7 @@ import structlog
 from nixmill.doors import Clock
 from nixmill.engine.gate import Gate
 
-LOOK_S: Final = 10.0
+LOOK_S: Final = 5.0
 MIB: Final = 1024 * 1024
 
 log = structlog.get_logger("nixmill.room")

@@ -6,13 +6,14 @@ Source: `src/libstore/build-result.hh` and `worker-protocol.cc` (Nix 2.8 to 2.35
 `realisation-with-path-not-hash` is not read, because this client offers no feature.
 """
 
-import json
 from enum import IntEnum, StrEnum
 from typing import Final
 
 import msgspec
 
+from nixmill.nix import realisation
 from nixmill.nix.log_events import plain
+from nixmill.nix.realisation import Realisation, RealisationError
 from nixmill.nix.store_path import StorePath
 from nixmill.nix.wire import Parser, ProtocolError, Reader
 
@@ -77,6 +78,8 @@ class BuildResult(msgspec.Struct, frozen=True, kw_only=True):
     status: BuildStatus
     message: str = ""
     outputs: dict[str, StorePath] = {}
+    realisations: dict[str, Realisation] = {}
+    """What was said of each of `outputs`, by name. It means nothing where the path follows from the derivation."""
     detail: Detail | None = None
 
     @property
@@ -94,10 +97,16 @@ def read(reader: Reader, minor: int, store_dir: str) -> Parser[BuildResult]:
     if minor >= _CPU_SINCE:
         yield from _optional_microseconds(reader)
         yield from _optional_microseconds(reader)
-    realisations = (yield from reader.text_map()) if minor >= _OUTPUTS_SINCE else {}
+    told = (yield from reader.text_map()) if minor >= _OUTPUTS_SINCE else {}
     status = BuildStatus(number) if number in _NUMBERS else BuildStatus.MISC_FAILURE
-    outputs = dict(_output(key, value, store_dir) for key, value in realisations.items())
-    return BuildResult(status=status, message=message, outputs=outputs, detail=detail_of(status, message))
+    realisations = dict(_output(key, value, store_dir) for key, value in told.items())
+    return BuildResult(
+        status=status,
+        message=message,
+        outputs={name: one.out_path for name, one in realisations.items()},
+        realisations=realisations,
+        detail=detail_of(status, message),
+    )
 
 
 def detail_of(status: BuildStatus, message: str) -> Detail | None:
@@ -132,13 +141,12 @@ def _optional_microseconds(reader: Reader) -> Parser[int | None]:
     return (yield from reader.u64()) if (yield from reader.boolean()) else None
 
 
-def _output(key: str, realisation: str, store_dir: str) -> tuple[str, StorePath]:
-    """Return name and path of one built output: `sha256:<hash>!<name>` → JSON with `outPath`, a base name."""
-    _, mark, name = key.partition("!")
+def _output(key: str, text: str, store_dir: str) -> tuple[str, Realisation]:
+    """Return the name of one built output and what is said of it: `sha256:<hash>!<name>` → JSON."""
     try:
-        base = json.loads(realisation)["outPath"]
-    except (ValueError, KeyError, TypeError, RecursionError):
-        base = None
-    if not mark or not isinstance(base, str):
-        raise ProtocolError(f"{key!r} with {realisation[:100]!r} is not a built output.")
-    return name, StorePath(f"{store_dir}/{base}")
+        found = realisation.parse(text, store_dir)
+    except RealisationError as error:
+        raise ProtocolError(f"{key!r} is not a built output: {error}") from None
+    if not key.partition("!")[2]:
+        raise ProtocolError(f"{key!r} with {text[:100]!r} is not a built output.")
+    return key.partition("!")[2], found

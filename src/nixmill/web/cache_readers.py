@@ -140,11 +140,6 @@ class Readers:
         return any(fnmatch.fnmatchcase(project.name, glob) for glob in self._globs)
 
 
-def readers_of(site: Site, files: Sequence[Path], projects: Sequence[str], tries: RateLimit) -> Readers:
-    """Return who may read a cache of a site."""
-    return Readers(files, projects, doors=site, tries=tries)
-
-
 class _TokenFile:
     """A token in a file, of which the hash is kept until the file changes."""
 

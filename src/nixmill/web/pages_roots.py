@@ -10,6 +10,7 @@ from nixmill.core.project import Project
 from nixmill.core.time_limit import until
 from nixmill.core.view.roots import CollectionState
 from nixmill.doors.pages_roots import RootsWanted
+from nixmill.engine.root_desk import full_ref
 from nixmill.nix.store_path import StorePath
 from nixmill.web import urls
 from nixmill.web.actions import Nothing
@@ -65,8 +66,7 @@ async def project(
 ) -> Response:
     """Show what is kept for a project: why, until when, how large."""
     found = await ask.project(name, Action.SEE)
-    full = ref if not ref or ref.startswith("refs/") else f"refs/heads/{ref}"
-    wanted = RootsWanted(ref=full, find=find.strip(), after=after, hand=hand)
+    wanted = RootsWanted(ref=full_ref(ref), find=find.strip(), after=after, hand=hand)
     page = await ask.site.root_desk.project(ask.sight, found.name, wanted)
     if page is None:
         raise not_there(f"project {name}")

@@ -27,6 +27,8 @@ from nixmill.nix.attr_path import show
 
 LARGEST: Final = 20
 FAULTS_MAX: Final = 10
+UNCUT: Final = 10_000
+"""Columns of lines that hold whole store paths."""
 _SUBSTITUTER: Final = "substituter"
 
 
@@ -42,7 +44,7 @@ def project_lines(page: ProjectRootsPage, paint: Paint, now: float, columns: int
     if page.after:
         narrowed = f" --ref {short(page.ref)}" * bool(page.ref)
         lines.append(paint.dim(f"  more: nixmill roots {paint.text(name)}{narrowed} --after {page.after}"))
-    lines += _hand(page.hand, "pinned by hand", paint, now, columns)
+    lines += _hand(page.hand, page.hand_after, "pinned by hand", paint, now, columns)
     rows = [_lease_row(line, paint, now) for line in page.pull_requests]
     lines += _part("pull requests", rows, "rlll", paint, columns) if rows else []
     if page.pull_requests_more:
@@ -64,7 +66,7 @@ def server_lines(page: ServerRootsPage, paint: Paint, now: float, columns: int) 
         lines.append(paint.dim(f"  more: nixmill roots --after {page.after}"))
     rows = [_big_row(pin, paint) for pin in page.biggest]
     lines += _part("largest closures", rows, "rrlll", paint, columns) if rows else []
-    lines += _hand(page.hand, "pinned for the whole server", paint, now, columns)
+    lines += _hand(page.hand, page.hand_after, "pinned for the whole server", paint, now, columns)
     return lines + (_standing(page.standing, paint, now, columns) if page.standing is not None else [])
 
 
@@ -76,7 +78,7 @@ def collection_lines(page: CollectionPage, paint: Paint, columns: int) -> list[s
         return lines
     share = 100 * sum(one.size for one in largest) / page.size if page.size else 0.0
     lines += ["", f"The largest, {share:.0f}% of it:"]
-    return lines + table([(size(one.size), paint.text(one.path)) for one in largest], "rl", paint, columns)
+    return lines + table([(size(one.size), paint.text(one.path)) for one in largest], "rl", paint, max(columns, UNCUT))
 
 
 def _standing(standing: Standing, paint: Paint, now: float, columns: int) -> list[str]:
@@ -85,15 +87,21 @@ def _standing(standing: Standing, paint: Paint, now: float, columns: int) -> lis
     stand = "stands" if standing.standing == 1 else "stand"
     said = f"{counted(standing.standing, 'root')} {stand}, {number(standing.wanted)} should"
     lines = ["", f"{said}. {paint.dim(f'Looked at {_ago(standing.checked_at, now)}.')}"]
+    if standing.standing > standing.wanted:
+        lines.append(paint.dim("What nothing wants any more goes within a quarter of an hour."))
     faults = [f"{paint.text(one.path)}: {paint.text(one.fault)}" for one in standing.faults[:FAULTS_MAX]]
     for fault in [*([paint.text(standing.fault)] if standing.fault else []), *faults]:
         lines += sentence(f"{paint.glyph(Status.TROUBLE)} {fault}", columns)
     return lines
 
 
-def _hand(hand: Sequence[HandPinLine], title: str, paint: Paint, now: float, columns: int) -> list[str]:
+def _hand(
+    hand: Sequence[HandPinLine], after: int | None, title: str, paint: Paint, now: float, columns: int
+) -> list[str]:
     rows = [_hand_row(line, paint, now) for line in hand]
-    return _part(title, rows, "rllll", paint, columns) if rows else []
+    # Never cut: a store path is unpinned by all of its text.
+    lines = _part(title, rows, "rllll", paint, max(columns, UNCUT)) if rows else []
+    return lines if after is None else [*lines, paint.dim("  and older ones: see the page of roots in the browser")]
 
 
 def _part(title: str, rows: Sequence[tuple[str, ...]], align: str, paint: Paint, columns: int) -> list[str]:

@@ -247,6 +247,8 @@ class CachePage(msgspec.Struct, frozen=True, kw_only=True):
     flake: str
     netrc: str
     """Empty for a cache that everybody may read."""
+    retention: str = ""
+    """How long it keeps what is in it, in a sentence; empty where somebody else collects it."""
     uploads: tuple[UploadLine, ...] = ()
     """What is not done: failed and refused first."""
     uploads_more: bool = False

@@ -19,12 +19,14 @@ from nixmill.edge.binary_cache.claims import Claims
 from nixmill.edge.binary_cache.faults import explained, fault
 from nixmill.edge.binary_cache.pack import Packer
 from nixmill.edge.binary_cache.push import Push
+from nixmill.edge.binary_cache.realisations import sweep_realisations
 from nixmill.edge.binary_cache.shelf import Shelf, parsed
 from nixmill.edge.binary_cache.signer import Signer
 from nixmill.edge.binary_cache.verify import verify
 from nixmill.nix import narinfo
 from nixmill.nix.narinfo import NarInfoError
 from nixmill.nix.path_info import PathInfo
+from nixmill.nix.realisation import Realisation, write
 from nixmill.nix.signature import SecretKey
 from nixmill.nix.store_path import StorePath
 
@@ -106,13 +108,12 @@ class BinaryCache:
         """Publish the log of a build, as `nix log` reads it; say whether there was none."""
         return await self.objects.put(names.log_name(drv_path), text)
 
-    async def put_realisation(self, identifier: str, out_path: StorePath) -> bool:
-        """Publish what an output of a content-addressed derivation came out as; say whether that is news.
-
-        `identifier` is `sha256:HEX!OUTPUT`. Signed with all keys; realisations of inputs are not recorded with it.
-        """
-        content = self.signer.realisation(identifier, out_path)
-        return await self.objects.put(names.realisation_name(identifier), content)
+    async def put_realisations(self, realisations: Sequence[Realisation]) -> None:
+        """Publish what derivations came out as, signed with all keys; what was published of them before is replaced."""
+        for at in range(0, len(realisations), ASKED):
+            signed = [self.signer.realised(one) for one in realisations[at : at + ASKED]]
+            puts = (self.objects.put(names.realisation_name(one.id), write(one), replace=True) for one in signed)
+            await asyncio.gather(*puts)
 
     def entries(self) -> AsyncIterator[Sequence[Entry]]:
         """Yield everything that is published, many at a time; what is no narinfo is told by `verify`, not here."""
@@ -141,7 +142,7 @@ class BinaryCache:
 
     async def sweep(self, grace_s: float, now: float) -> int:
         """Delete objects that no narinfo has named for `grace_s`; return the bytes that were freed."""
-        return await self._shelf.sweep(grace_s, now)
+        return await self._shelf.sweep(grace_s, now) + await sweep_realisations(self.objects, now - grace_s)
 
     async def sign(self, entry: Entry) -> bool:
         """Sign an entry with the keys of today where it is not; say whether anything was to be done."""

@@ -20,6 +20,7 @@ from nixmill.edge.binary_cache.cas_reader import CasReader
 from nixmill.edge.binary_cache.cas_sweep import CasSweep
 from nixmill.edge.binary_cache.faults import fault
 from nixmill.edge.binary_cache.names import NARINFO, narinfo_name
+from nixmill.edge.binary_cache.realisations import sweep_realisations
 from nixmill.nix import narinfo
 from nixmill.nix.narinfo import NarInfo, NarInfoError
 from nixmill.nix.path_info import PathInfo
@@ -104,7 +105,8 @@ class CasCache(BinaryCache):
 
     async def sweep(self, grace_s: float, now: float) -> int:
         """See `Stock`."""
-        return await CasSweep(self.objects, now - grace_s).run()
+        before = now - grace_s
+        return await CasSweep(self.objects, before).run() + await sweep_realisations(self.objects, before)
 
     async def _entries(self, objects: Iterable[StoredObject]) -> list[Entry]:
         """Return what is published among the trees whose roots `objects` are."""

@@ -4,13 +4,13 @@ A push that is broken off leaves blobs that nothing refers to; the next one find
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Final
 
 from nixmill.doors import DoorError
 from nixmill.doors.cache import Contents, Pushed
 from nixmill.edge.binary_cache import cas_objects, cas_roots
-from nixmill.edge.binary_cache.batches import Batches, Layer
+from nixmill.edge.binary_cache.batches import Batches, Layer, by_depth
 from nixmill.edge.binary_cache.cas_ingest import Ingest, IngestError
 from nixmill.edge.binary_cache.cas_objects import directory_name, packed
 from nixmill.edge.binary_cache.cas_roots import Root
@@ -105,12 +105,13 @@ class CasPush:
             return
         roots = [(cas_roots.root_name(cas_roots.key(info)), cas_roots.encode(root)) for info, root in group.roots]
         layers = [list(group.blobs.items()), list(group.trees.items()), roots]
-        narinfos = _layers(group.infos)
-        told = await self._put([*layers, *([self._narinfo(info) for info in layer] for layer in narinfos)])
+        infos = {info.path: info for info in group.infos}
+        narinfos = by_depth(group.infos)
+        told = await self._put([*layers, *([self._narinfo(infos[path]) for path in paths] for paths in narinfos)])
         await self._freshen([root for root, new in zip(roots, told[len(layers) - 1], strict=True) if not new])
-        for layer, answers in zip(narinfos, told[len(layers) :], strict=True):
-            for info, new in zip(layer, answers, strict=True):
-                (self._new if new else self._known).add(info.path)
+        for paths, answers in zip(narinfos, told[len(layers) :], strict=True):
+            for path, new in zip(paths, answers, strict=True):
+                (self._new if new else self._known).add(path)
 
     async def _freshen(self, roots: Layer) -> None:
         """Write roots again that were there from an earlier time: the age of a root is that of what is published."""
@@ -170,16 +171,3 @@ def _judge(info: PathInfo, ingest: Ingest) -> None:
         upload.root(ingest.root())
     except CastoreError as error:
         raise IngestError(f"The tree of {info.path} breaks a rule of castore: {error}") from error
-
-
-def _layers(infos: Iterable[PathInfo]) -> list[list[PathInfo]]:
-    """Group paths, each of which comes after what it refers to, so that none refers to its own group or a later one."""
-    depths: dict[StorePath, int] = {}
-    layers: list[list[PathInfo]] = []
-    for info in infos:
-        depth = 1 + max((depths.get(path, -1) for path in info.references if path != info.path), default=-1)
-        depths[info.path] = depth
-        if depth == len(layers):
-            layers.append([])
-        layers[depth].append(info)
-    return layers

@@ -25,6 +25,7 @@ ARCHIVES: Final = "nar/"
 LOGS: Final = "log/"
 DEBUG_INFO: Final = "debuginfo/"
 REALISATIONS: Final = "realisations/"
+REALISATION_END: Final = ".doi"
 TOMBSTONES: Final = "gone/"
 _PART: Final = r"[A-Za-z0-9_+\-!=:][A-Za-z0-9._+\-!=:]*"
 _NAME: Final = re.compile(rf"{_PART}(/{_PART})*\Z")
@@ -67,4 +68,4 @@ def log_name(drv_path: StorePath) -> str:
 
 def realisation_name(identifier: str) -> str:
     """Return where a realisation is; `identifier` is `sha256:HEX!OUTPUT`."""
-    return f"{REALISATIONS}{identifier}.doi"
+    return f"{REALISATIONS}{identifier}{REALISATION_END}"

@@ -14,7 +14,7 @@ from typing import Final, TypeAlias
 
 from nixmill.doors.cache import Contents, Pushed
 from nixmill.edge.binary_cache import names, pack
-from nixmill.edge.binary_cache.batches import Batches, Layer
+from nixmill.edge.binary_cache.batches import Batches, Layer, by_depth
 from nixmill.edge.binary_cache.claims import Claims
 from nixmill.edge.binary_cache.contents import StoreContents
 from nixmill.edge.binary_cache.faults import explained
@@ -175,16 +175,9 @@ async def _abandon(packing: Sequence[asyncio.Task[list[Result]]]) -> None:
 def _layers(good: Sequence[Packed]) -> list[Layer]:
     """Return archives and what belongs to them, then narinfos so that references come in earlier layers."""
     beside = {name: content for one in good for name, content in _beside(one)}  # equal contents, equal names
-    depth: dict[StorePath, int] = {}
-    levels: list[list[tuple[str, bytes | Path]]] = []
-    for one in good:
-        info = one.narinfo.info
-        level = max((depth[r] + 1 for r in info.references if r in depth and r != info.path), default=0)
-        depth[info.path] = level
-        if level == len(levels):
-            levels.append([])
-        levels[level].append((names.narinfo_name(info.path), narinfo.write(one.narinfo).encode()))
-    return [list(beside.items()), *levels]
+    texts = {one.narinfo.info.path: narinfo.write(one.narinfo).encode() for one in good}
+    groups = by_depth(one.narinfo.info for one in good)
+    return [list(beside.items()), *([(names.narinfo_name(path), texts[path]) for path in group] for group in groups)]
 
 
 def _beside(one: Packed) -> Iterator[tuple[str, bytes | Path]]:

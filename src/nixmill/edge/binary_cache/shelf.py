@@ -5,7 +5,7 @@ are reading them: for a while from then on, and not from when they were made.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
 from hashlib import sha256
 from typing import Final
 
@@ -21,6 +21,8 @@ from nixmill.nix.store_path import StorePath
 
 AT_ONCE: Final = 256
 """Narinfos that are read at a time."""
+TOGETHER_BYTES: Final = 64 * 1024 * 1024
+"""What these may have together, also where somebody fills a cache with large ones."""
 DELETED: Final = 1000
 _INDEX = msgspec.json.Decoder(dict[str, str])
 _TOMBSTONE = msgspec.json.Decoder(list[str])
@@ -39,8 +41,7 @@ class Shelf:
         """Yield what is published, many at a time. Sizes are those of a listing that was made at the start."""
         there = {found.name: found async for page in self._objects.names() for found in page}
         wanted = [name for name in there if is_narinfo(name)]
-        for at in range(0, len(wanted), AT_ONCE):
-            some = wanted[at : at + AT_ONCE]
+        for some in _together(wanted, there):
             found = await self._narinfos(some)
             yield [entry_of(found[name], there) for name in some if name in found]
 
@@ -105,12 +106,12 @@ class Shelf:
             texts = await asyncio.gather(*map(self.text, some))
             await self._objects.delete([n for n, text in zip(some, texts, strict=True) if _archive_of(text) in doomed])
 
-    async def _named(self, there: Iterable[str]) -> set[str]:
+    async def _named(self, there: Mapping[str, StoredObject]) -> set[str]:
         """Return what the narinfos name; what stands in one that cannot be read counts by its own name."""
         named = set()
         wanted = [name for name in there if is_narinfo(name)]
-        for at in range(0, len(wanted), AT_ONCE):
-            named |= {found.url for found in (await self._narinfos(wanted[at : at + AT_ONCE])).values()}
+        for some in _together(wanted, there):
+            named |= {found.url for found in (await self._narinfos(some)).values()}
         return named | {name.removesuffix(names.NARINFO) + names.LISTING for name in wanted}
 
     async def _buried(self, there: Mapping[str, StoredObject]) -> dict[str, float]:
@@ -133,6 +134,20 @@ class Shelf:
             except NarInfoError:
                 continue
         return found
+
+
+def _together(wanted: Iterable[str], there: Mapping[str, StoredObject]) -> Iterator[list[str]]:
+    """Yield names of objects that are read at a time: not too many, and not too much."""
+    some: list[str] = []
+    size = 0
+    for name in wanted:
+        size += min(there[name].size, narinfo.SIZE_MAX)
+        if some and (len(some) == AT_ONCE or size > TOGETHER_BYTES):
+            yield some
+            some, size = [], min(there[name].size, narinfo.SIZE_MAX)
+        some.append(name)
+    if some:
+        yield some
 
 
 def parsed(name: str, text: bytes, store_dir: str) -> NarInfo:

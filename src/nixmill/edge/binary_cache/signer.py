@@ -1,12 +1,12 @@
-"""The one place where paths are signed."""
+"""The one place where paths and realisations are signed."""
 
 from collections.abc import Iterable, Sequence
 
 import msgspec
 
 from nixmill.nix.path_info import PathInfo
+from nixmill.nix.realisation import Realisation, fingerprint
 from nixmill.nix.signature import PublicKey, SecretKey, public_key
-from nixmill.nix.store_path import StorePath, base_name
 
 
 class Signer:
@@ -25,15 +25,10 @@ class Signer:
         kept = _without(info.signatures, {key.name for key in lacking})
         return msgspec.structs.replace(info, signatures=(*kept, *(key.sign(info) for key in lacking)))
 
-    def realisation(self, identifier: str, out_path: StorePath) -> bytes:
-        """Return the file of a realisation: JSON, signed with all keys over itself without signatures.
-
-        Source: `Realisation::fingerprint` in `src/libstore/realisation.cc` (Nix 2.4 to 2.34).
-        """
-        facts = {"dependentRealisations": {}, "id": identifier, "outPath": base_name(out_path)}
-        text = msgspec.json.encode(facts, order="sorted")
-        signatures = [key.sign_bytes(text) for key in self._keys]
-        return msgspec.json.encode({**facts, "signatures": signatures}, order="sorted")
+    def realised(self, realisation: Realisation) -> Realisation:
+        """Return a realisation with a signature of each key in place of those that it had."""
+        text = fingerprint(realisation)
+        return msgspec.structs.replace(realisation, signatures=tuple(key.sign_bytes(text) for key in self._keys))
 
 
 def _without(signatures: Iterable[str], names: set[str]) -> list[str]:

@@ -5,7 +5,7 @@ member is kept alive (`store_destination`).
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -13,18 +13,23 @@ import msgspec
 
 from nixmill.doors.serving import CacheInfo, ServedObject
 from nixmill.edge import tree_reader
-from nixmill.edge.binary_cache.names import ARCHIVES, LISTING, LOGS, NARINFO
+from nixmill.edge.binary_cache.names import ARCHIVES, LISTING, LOGS, NARINFO, REALISATION_END, REALISATIONS
 from nixmill.edge.binary_cache.objects_served import ARCHIVE_TYPE, small
+from nixmill.edge.binary_cache.signer import Signer
 from nixmill.edge.binary_cache.store_infos import REMEMBERED_MAX, Member, StoreInfos
 from nixmill.edge.binary_cache.store_listing import listing
 from nixmill.edge.binary_cache.store_logs import AttemptLogs
-from nixmill.nix import narinfo
+from nixmill.nix import narinfo, realisation
 from nixmill.nix.narinfo import NarInfo
 from nixmill.nix.path_info import PathInfo
+from nixmill.nix.realisation import Realisation
 from nixmill.nix.signature import SecretKey
 from nixmill.nix.store_path import HASH_LENGTH, StorePath, hash_part
 
 _ARCHIVE_END: Final = ".nar"
+
+RealisedAs = Callable[[str], Awaitable[Realisation | None]]
+"""Returns the realisation with an id that readers of the cache may have."""
 
 
 class ServingStore(Protocol):
@@ -49,8 +54,11 @@ class StoreServed:
         *,
         monotonic: Callable[[], float],
         logs: AttemptLogs | None = None,
+        realised: RealisedAs | None = None,
     ) -> None:
         """Serve the members among a store's paths, signed with `keys`."""
+        self._realised = realised
+        self._signer = Signer(keys)
         self._store = store
         self._member = member
         self._keys = keys
@@ -65,7 +73,7 @@ class StoreServed:
         return self._info
 
     async def open(self, name: str) -> ServedObject | None:
-        """See `Served`. There are no realisations: those of content-addressed derivations are not asked for."""
+        """See `Served`."""
         if name.endswith(NARINFO):
             info = await self._infos.info(name.removesuffix(NARINFO))
             return small(name, self._narinfo(info)) if info is not None else None
@@ -77,7 +85,17 @@ class StoreServed:
             return small(name, data) if data is not None else None
         if name.startswith(LOGS) and self._logs is not None:
             return await self._logs.open(name.removeprefix(LOGS))
+        if name.startswith(REALISATIONS) and self._realised is not None:
+            return await self._realisation(name, self._realised)
         return None
+
+    async def _realisation(self, name: str, realised: RealisedAs) -> ServedObject | None:
+        """Return a realisation whose path is a member."""
+        found = await realised(name.removeprefix(REALISATIONS).removesuffix(REALISATION_END))
+        info = await self._infos.info(hash_part(found.out_path)) if found is not None else None
+        if found is None or info is None or info.path != found.out_path:
+            return None
+        return small(name, realisation.write(self._signer.realised(found)))
 
     async def _archive(self, name: str) -> ServedObject | None:
         """Return an archive; its name holds the hash of its bytes, so that a path built anew is another object."""

@@ -69,7 +69,7 @@ class DaemonBuilder:
             derivation = await self._home.full_derivation(drv_path)
             if derivation is None:
                 raise RemoteError(f"{drv_path} is not in the store any more")
-            await self.prepare(drv_path, await self._input_paths(derivation))
+            await self.prepare(drv_path, [path for path in await self._input_paths(derivation) if path])
             async with self._machine.builds.use(lambda facts: self._options(facts, limits)) as connection:
                 return watch.judge(await self._checked(connection, drv_path, watch))
 
@@ -138,6 +138,8 @@ class DaemonBuilder:
         if derivation is None:
             raise RemoteError(f"{drv_path} is not in the run's store")
         inputs = await self._input_paths(derivation)
+        if "" in inputs:
+            raise RemoteError(f"{drv_path} reads what only a build gives a path; that is built on the run's own store")
         lacking = await self.prepare(drv_path, inputs) if self._remote else set()
         if lacking:
             raise RemoteError(f"its inputs {_some(lacking)} could not be copied to {self._machine.name}")
@@ -147,7 +149,7 @@ class DaemonBuilder:
         return _with_outputs(result, derivation)
 
     async def _input_paths(self, derivation: Derivation) -> set[StorePath]:
-        """Return every path the builder reads: sources, and outputs of inputs."""
+        """Return every path the builder reads: sources, and outputs of inputs; `""` for what only a build tells."""
         inputs = await self._home.derivations(list(derivation.input_drvs))
         outputs = {
             StorePath(inputs[drv_path].outputs[name].path)
@@ -165,7 +167,8 @@ class DaemonBuilder:
         gone = outputs - await self._home.hold(outputs)
         if gone or not outputs:
             raise RemoteError(f"it reported success, yet {_some(gone) or 'no output'} is in the store")
-        return result
+        # Another machine names derivations otherwise than the run's store, as it knows them without their inputs.
+        return msgspec.structs.replace(result, realisations={}) if self._remote else result
 
     async def _within_size(self, result: BuildResult, limit: int) -> BuildResult:
         if not (result.good and limit):

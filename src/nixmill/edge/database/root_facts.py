@@ -17,9 +17,10 @@ from nixmill.core.pull_request import PullState
 from nixmill.core.roots import DAY_S, KeptPin, KeptRun, RootFacts, RootRules, kept_runs
 from nixmill.core.upload import UploadState
 from nixmill.edge.database import tables
+from nixmill.edge.database.engine import as_table
 from nixmill.edge.database.retention import numbers
 from nixmill.edge.database.tables_forge import pull_request
-from nixmill.edge.database.tables_roots import hand_pin, pin, upload
+from nixmill.edge.database.tables_roots import hand_pin, pin, realisation, upload
 from nixmill.nix.store_path import StorePath
 
 _UNDER_WAY: Final = (UploadState.WAITING.value, UploadState.REBUILDING.value)
@@ -174,7 +175,16 @@ def _run_paths(connection: Connection, run: int) -> Paths:
         .where(links.run == run)
     )
     rows = connection.execute(query).all()
-    return _paths((row[0] for row in rows), [row[1] for row in rows if row[2] == Outcome.SUCCEEDED.value])
+    good = [row for row in rows if row[2] == Outcome.SUCCEEDED.value]
+    realised = _realised(connection, {row[0] for row in good})
+    return _paths([*(row[0] for row in rows), *realised], [row[1] for row in good])
+
+
+def _realised(connection: Connection, drv_paths: Collection[str]) -> list[str]:
+    """Return the outputs whose paths no evaluation tells."""
+    of = realisation.c
+    mine = of.drv_path.in_(select(as_table(connection, drv_paths).c.value))
+    return list(connection.execute(select(of.path).where(mine, of.path != "")).scalars())
 
 
 def _paths(drv_paths: Iterable[str], details: Sequence[str]) -> Paths:

@@ -85,6 +85,25 @@ upload: Final = Table(
     sqlite_with_rowid=False,
 )
 Index("ix_nm_upload_due", upload.c.cache, upload.c.state, upload.c.due_at)
+Index("ix_nm_upload_path", upload.c.path)
+
+realisation: Final = Table(
+    "nm_realisation",
+    metadata,
+    Column("drv_path", Text, primary_key=True),
+    Column("output", Text, primary_key=True),
+    Column("id", Text, nullable=False, server_default="", index=True),
+    Column("path", Text, nullable=False, server_default="", index=True),
+    Column("text", Text, nullable=False, server_default=""),
+    Column("tier", Text, nullable=False),
+    Column("begun", BigInteger, nullable=False, server_default="0"),
+    Column("run", NUMBER, nullable=False),
+    Column("attempt", BigInteger, nullable=False),
+    Column("at", Double, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""What outputs came out as; `text` is JSON as Nix writes it. `begun`: the attempt of a
+pull request that began since then, until its end is heard of."""
 
 made: Final = Table(
     "nm_made",

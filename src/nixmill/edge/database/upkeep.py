@@ -5,12 +5,13 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, Table, func, select, update
+from sqlalchemy import ColumnElement, Connection, Table, exists, func, select, update
 
 from nixmill.edge.database import tables, tables_forge, tables_roots, tables_server
 from nixmill.edge.database.database import Database
 from nixmill.edge.database.deletion import delete_some
 from nixmill.edge.database.outbox import ParcelState
+from nixmill.edge.database.realisations import TRUSTED
 
 BATCH: Final = 5_000
 DAY_S: Final = 86_400.0
@@ -58,6 +59,7 @@ def _old(ages: Ages, now: float) -> list[tuple[Table, ColumnElement[bool]]]:
         (tables_server.token, tables_server.token.c.expires_at <= now),
         (tables_server.failure, tables_server.failure.c.expires_at <= now),
         (tables_roots.hand_pin, tables_roots.hand_pin.c.until <= now),
+        (tables_roots.realisation, _unused_realisations()),
         (tables_server.delivery_seen, tables_server.delivery_seen.c.at < now - DELIVERY_DAYS * DAY_S),
         (tables_forge.hint, hint.at < now - DELIVERY_DAYS * DAY_S),
         (tables_forge.status, status.due_at.is_(None) & (status.posted_at < now - STATUS_DAYS * DAY_S)),
@@ -70,6 +72,16 @@ def _old(ages: Ages, now: float) -> list[tuple[Table, ColumnElement[bool]]]:
         if days:
             rules.append((table, condition & (instant < now - days * DAY_S)))
     return rules
+
+
+def _unused_realisations() -> ColumnElement[bool]:
+    """Return which realisations serve nobody: nothing is published of them, and no attempt at them is remembered.
+
+    Those of pull requests stay, as in `nm_made`: what they found out must not be taken for a branch's.
+    """
+    of, upload, attempt = tables_roots.realisation.c, tables_roots.upload.c, tables.attempt.c
+    used = exists().where(upload.path == of.path) | exists().where(attempt.drv_path == of.drv_path)
+    return of.tier.in_(TRUSTED) & (of.begun == 0) & ~used
 
 
 async def forget_logs(database: Database, before: float, delete: Callable[[Sequence[int]], Awaitable[None]]) -> int:

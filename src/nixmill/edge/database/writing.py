@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Iterator, Sequence
-from typing import Final, assert_never
+from typing import Final, TypeVar, assert_never
 
 from sqlalchemy import Connection, Executable, Table, case, delete, func, insert, select, update
 
@@ -19,12 +19,14 @@ from nixmill.core.history import (
     RunRow,
 )
 from nixmill.core.pin import Pin
+from nixmill.core.realised import Realised
 from nixmill.core.upload import Made, Upload
 from nixmill.doors import DoorError
 from nixmill.edge import process_identity
 from nixmill.edge.database import tables, tables_server
 from nixmill.edge.database.engine import insert_into
 from nixmill.edge.database.pins import record_pins
+from nixmill.edge.database.realisations import record_realised
 from nixmill.edge.database.rows import (
     Values,
     attempt_values,
@@ -36,6 +38,8 @@ from nixmill.edge.database.rows import (
     run_values,
 )
 from nixmill.edge.database.uploads import record_made, record_uploads
+
+T = TypeVar("T")
 
 BATCH: Final = 5_000
 """Rows of one INSERT: large enough to be fast, small enough to bound memory."""
@@ -67,9 +71,6 @@ def record(connection: Connection, rows: Sequence[Row]) -> None:
     outcomes: list[AttributeRow] = []
     ends: list[RunEndRow] = []
     differences: list[DifferenceRow] = []
-    pins: list[Pin] = []
-    uploads: list[Upload] = []
-    made: list[Made] = []
     for row in rows:
         match row:
             case AttemptRow():
@@ -84,22 +85,23 @@ def record(connection: Connection, rows: Sequence[Row]) -> None:
                 ends.append(row)
             case DifferenceRow():
                 differences.append(row)
-            case Pin():
-                pins.append(row)
-            case Upload():
-                uploads.append(row)
-            case Made():
-                made.append(row)
+            case Pin() | Upload() | Made() | Realised():
+                pass  # below, those of a kind together
             case _:
                 assert_never(row)
     _attempts(connection, attempts)
     _outcomes(connection, outcomes)
     _upsert(connection, tables_server.difference, [difference_values(row) for row in differences])
-    record_pins(connection, pins)
-    record_made(connection, made)
-    record_uploads(connection, uploads)
+    record_pins(connection, _only(rows, Pin))
+    record_made(connection, _only(rows, Made))
+    record_uploads(connection, _only(rows, Upload))
+    record_realised(connection, _only(rows, Realised))
     for end in ends:
         _end(connection, end)
+
+
+def _only(rows: Sequence[Row], kind: type[T]) -> list[T]:
+    return [row for row in rows if isinstance(row, kind)]
 
 
 def _end(connection: Connection, row: RunEndRow) -> None:

@@ -14,6 +14,7 @@ def upgrade() -> None:
     _pins()
     _hand_pins()
     _uploads()
+    _realisations()
 
 
 def _pins() -> None:
@@ -102,6 +103,7 @@ def _uploads() -> None:
     )
     op.create_index("ix_nm_upload_project", "nm_upload", ["project"])
     op.create_index("ix_nm_upload_due", "nm_upload", ["cache", "state", "due_at"])
+    op.create_index("ix_nm_upload_path", "nm_upload", ["path"])
     op.create_table(
         "nm_made",
         sa.Column("path", sa.Text(), nullable=False),
@@ -112,3 +114,23 @@ def _uploads() -> None:
         sa.PrimaryKeyConstraint("path", name="pk_nm_made"),
         sqlite_with_rowid=False,
     )
+
+
+def _realisations() -> None:
+    op.create_table(
+        "nm_realisation",
+        sa.Column("drv_path", sa.Text(), nullable=False),
+        sa.Column("output", sa.Text(), nullable=False),
+        sa.Column("id", sa.Text(), server_default="", nullable=False),
+        sa.Column("path", sa.Text(), server_default="", nullable=False),
+        sa.Column("text", sa.Text(), server_default="", nullable=False),
+        sa.Column("tier", sa.Text(), nullable=False),
+        sa.Column("begun", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column("run", _NUMBER, nullable=False),
+        sa.Column("attempt", sa.BigInteger(), nullable=False),
+        sa.Column("at", sa.Double(), nullable=False),
+        sa.PrimaryKeyConstraint("drv_path", "output", name="pk_nm_realisation"),
+        sqlite_with_rowid=False,
+    )
+    op.create_index("ix_nm_realisation_id", "nm_realisation", ["id"])
+    op.create_index("ix_nm_realisation_path", "nm_realisation", ["path"])
