@@ -32,6 +32,7 @@ from nixmill.edge.binary_cache.store_destination import StoreDestination
 from nixmill.edge.binary_cache.store_logs import AttemptLogs
 from nixmill.edge.binary_cache.store_served import StoreServed
 from nixmill.edge.binary_cache.with_logs import WithLogs
+from nixmill.edge.binary_cache.with_server_logs import WithServerLogs
 from nixmill.edge.daemon.store import DaemonStore
 from nixmill.edge.database.database import Database
 from nixmill.edge.database.published_logs import SqlPublishedLogs
@@ -118,11 +119,12 @@ async def _open_own(opened: OpenCaches, cache: CacheSettings, parts: CacheParts)
         await own.prepare()
     except DoorError as error:
         log.warning("a cache cannot be reached now", cache=cache.name, fault=str(error))
-    newest_of = parts.published_logs(cache).newest_of
-    logged = WithLogs(own, parts.logs, newest_of, log.bind(cache=cache.name))
+    published_logs = parts.published_logs(cache)
+    logged = WithLogs(own, parts.logs, published_logs.newest_of, log.bind(cache=cache.name))
     opened.destinations[cache.name] = WithRealisations(logged, own, parts.realisations(cache).of)
     opened.own.append(OwnCache(name=cache.name, stock=own, limits=limits_of(cache), keys=own.signer.public))
-    served = opened.served[cache.name] = _serve(own, _info(cache, parts))
+    served = _serve(own, _info(cache, parts))
+    opened.served[cache.name] = WithServerLogs(served, AttemptLogs(parts.logs, published_logs.newest))
     keys = tuple(public_key(text) for text in opened.public_keys[cache.name])
     _read(opened, cache, ReadCache(name=cache.name, files=ServedFiles(served), keys=keys, unsigned=not keys))
 

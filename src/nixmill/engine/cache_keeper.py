@@ -94,6 +94,12 @@ class CacheKeeper:
         self._signed: set[str] = set()
         """Caches in which everything has today's signatures: keys change only while the server is down."""
 
+    def pushed(self, name: str, paths: int, size: int) -> None:
+        """Hear that paths were new to a cache, so that its numbers are right until it is looked at again."""
+        if name in self.numbers:
+            self.numbers[name].paths += paths
+            self.numbers[name].size += size
+
     async def run(self) -> None:
         """Look at all caches every hour, for ever; at those that keep everything once a day."""
         while True:

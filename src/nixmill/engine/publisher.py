@@ -89,6 +89,7 @@ class Publisher:
         log: FilteringBoundLogger,
         *,
         to_rebuild: Callable[[], None] = lambda: None,
+        pushed: Callable[[str, int, int], None] = lambda _cache, _paths, _size: None,
         locks: CacheLocks | None = None,
     ) -> None:
         """Publish from a store to caches by name; `locks` are those of whoever else works on these caches."""
@@ -99,6 +100,7 @@ class Publisher:
         self._log = log
         self._locks = locks or CacheLocks()
         self.to_rebuild = to_rebuild
+        self._pushed = pushed
         """Told when something has to be built again; may be set once both are made (`Vouching.wake`)."""
         self._lanes = {name: _Lane(rules[name], destination) for name, destination in destinations.items()}
 
@@ -185,6 +187,7 @@ class Publisher:
             answered = pushed.new | pushed.known | pushed.faults.keys()
             faults |= {info.path: _NO_ANSWER for info in clean if info.path not in answered}
             faults = spread(chunk, faults | dict(pushed.faults))
+            self._pushed(lane.rule.name, len(pushed.new), pushed.sent_bytes)
             lane.show(
                 published=lane.progress.published + len(pushed.new),
                 sent_bytes=lane.progress.sent_bytes + pushed.sent_bytes,

@@ -85,6 +85,8 @@ class Server(PullOffice):
         self.vouching = Vouching(
             side.store, side.rebuilder, side.destinations, rules, doors.uploads, doors.clock, log, vouched=self._vouched
         )
+        known = functools.partial(closure, side.store)
+        self.caches = CacheKeeper(side.own, doors.pins, known, side.locks, doors.clock, log)
         self.publisher = Publisher(
             side.store,
             side.contents,
@@ -95,9 +97,7 @@ class Server(PullOffice):
             log,
             to_rebuild=self.vouching.wake,
             locks=side.locks,
-        )
-        self.caches = CacheKeeper(
-            side.own, doors.pins, functools.partial(closure, side.store), side.locks, doors.clock, log
+            pushed=self.caches.pushed,
         )
         self.status = StatusDesk(doors, doors.random.random)
         self.reporter = journey.reporter
