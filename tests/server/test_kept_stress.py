@@ -5,7 +5,7 @@ from pathlib import Path
 from tests.support.kept_stress import stressed
 from tests.support.scratch_store import ScratchStore
 
-RUNS = 20
+RUNS = 12
 
 
 async def test_collections_without_a_pause_break_no_run(tmp_path: Path, fresh_store: ScratchStore) -> None:
