@@ -155,6 +155,13 @@ async def test_a_root_that_can_be_made_at_the_second_try_is_no_trouble(kept: Kep
     assert kept.pins().keys() == {"a"}
 
 
+async def test_a_root_that_can_be_made_by_the_end_is_no_trouble(kept: Kept) -> None:
+    outs = commit(kept.world, "a")
+    kept.leases.refuses[outs["a"]] = 1 + len(duties.WAITS_S)  # all tries when it was found
+    assert await kept.check() is Verdict.GOOD
+    assert kept.pins().keys() == {"a"}
+
+
 async def test_a_directory_of_roots_that_is_away_troubles_runs_that_pin_and_no_others(kept: Kept) -> None:
     commit(kept.world, "a")
     kept.leases.failure = DoorError("The roots are away.", door="roots", action="add", retryable=True)

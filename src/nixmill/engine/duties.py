@@ -201,7 +201,7 @@ class Duties:
         if todo:
             path, why = min(todo.items())
             self._notice(f"{len(todo)} paths have no root of their own, such as {path}: {why}")
-        self._faults.update(todo)
+        self._faults = {path: why for path, why in self._faults.items() if path not in paths} | todo
 
     async def _try_to_root(self, leases: Leases, paths: Collection[StorePath]) -> dict[StorePath, str]:
         try:
